@@ -1,0 +1,1 @@
+"""Files to model and back: folders and the Hub, safetensors and older formats, language adapters, fairseq."""

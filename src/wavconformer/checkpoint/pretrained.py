@@ -1,0 +1,193 @@
+"""What a model gains by having files: `from_pretrained`, `save_pretrained`, `push_to_hub`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from wavconformer.checkpoint.loading import LoadingInfo, load_tensors
+from wavconformer.checkpoint.weights import open_weights, save_weights
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.errors import CheckpointError
+from wavconformer.files import Source, push_folder
+from wavconformer.model.base import SpeechModel
+
+Model = TypeVar("Model", bound="PreTrained")
+
+# Arguments that the Hugging Face classes take and that have no meaning here: attention is always the fused kind,
+# memory always low, and no code of a checkpoint is ever run.
+_MEANINGLESS = ("attn_implementation", "low_cpu_mem_usage", "trust_remote_code", "weights_only", "resume_download")
+
+
+class PreTrained(SpeechModel):
+    """A model that can be read from and written to a checkpoint folder or the Hugging Face Hub."""
+
+    config_class: ClassVar[type[Wav2Vec2ConformerConfig]] = Wav2Vec2ConformerConfig
+    # Arguments of the constructor beyond the configuration, which `from_pretrained` passes on.
+    model_arguments: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model],
+        name: str | os.PathLike[str],
+        *,
+        config: Wav2Vec2ConformerConfig | str | os.PathLike[str] | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | int | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        use_safetensors: bool | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Reads a model of a folder or Hub repository, in eval mode.
+
+        name: path of a folder, or "owner/name" on the Hub.
+        config: a configuration, or where to read it, in place of the checkpoint's own.
+        dtype: type of the weights: float32 unless asked otherwise; "auto" for that of the file.
+        device: where the model goes; the CPU by default. `device_map` with one device means the same.
+        ignore_mismatched_sizes: give weights whose shape differs new starting values instead of raising.
+        output_loading_info: return (model, info), the latter a dict of missing, unexpected and mismatched names.
+        use_safetensors: insist on (True) or refuse (False) that format.
+        revision, cache_dir, token, local_files_only, force_download, subfolder: as in `wavconformer.files.Source`.
+        Any other keyword overrides the configuration's value of that name.
+
+        The weights are mapped from the file, so that the peak of memory is about one copy of them. Weights that a
+        head needs and the checkpoint lacks start anew, with a warning.
+
+        Raises CheckpointError where files are missing or broken, weights of the backbone are missing or shapes
+        differ; ConfigError for the configuration of another kind of model.
+        """
+        for meaningless in _MEANINGLESS:
+            arguments.pop(meaningless, None)
+        dtype = arguments.pop("torch_dtype", None) if dtype is None else dtype
+        device = _device(arguments.pop("device_map", None)) if device is None else torch.device(device)
+        model_arguments = {key: arguments.pop(key) for key in cls.model_arguments if key in arguments}
+        source = Source.take(name, arguments)
+        config = cls._configuration(source, config, arguments)
+        with open_weights(source, use_safetensors) as tensors:
+            with torch.device("meta"):
+                model = cls(config, **model_arguments)
+            info = load_tensors(
+                model,
+                tensors,
+                place=str(source),
+                dtype=_dtype(dtype, config),
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+            )
+            model._after_loading(source, info)
+        model.config.name_or_path = str(name)
+        if device is not None:
+            model.to(device)
+        model.eval()
+        return (model, info.as_dict()) if output_loading_info else model
+
+    @classmethod
+    def _configuration(
+        cls,
+        source: Source,
+        config: Wav2Vec2ConformerConfig | str | os.PathLike[str] | None,
+        overrides: dict[str, Any],
+    ) -> Wav2Vec2ConformerConfig:
+        if isinstance(config, Wav2Vec2ConformerConfig):
+            overrides = {"_name_or_path": config.name_or_path, **overrides}
+            return cls.config_class.from_dict(_with_callables(config), **overrides)
+        where = source if config is None else Source(config)
+        return cls.config_class.from_source(where, **overrides)
+
+    def _after_loading(self, source: Source, info: LoadingInfo) -> None:
+        """What a class adds once its weights are there."""
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        max_shard_size: int | str = "5GB",
+        state_dict: Mapping[str, Tensor] | None = None,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        safe_serialization: bool = True,
+        **arguments: Any,
+    ) -> None:
+        """Writes config.json and the weights, as safetensors, into a folder, made if missing.
+
+        max_shard_size: bytes, or "500MB", above which the weights are split into shards.
+        state_dict: the weights to write in place of the model's own, as a wrapped or sharded training gathers them.
+        is_main_process: False writes nothing; for all but one of several processes.
+        push_to_hub: upload the folder as well, as `push_to_hub` does, to `repo_id` or the folder's name.
+
+        Every file is written whole or not at all. Raises ValueError for safe_serialization=False.
+        """
+        if not safe_serialization:
+            raise ValueError("wavconformer writes safetensors alone: pickled weights can run code where they are read.")
+        if not is_main_process:
+            return
+        place = Path(folder)
+        if place.is_file():
+            raise CheckpointError(f"'{place}' is a file: give a folder to save to.")
+        place.mkdir(parents=True, exist_ok=True)
+        weights = self.state_dict() if state_dict is None else dict(state_dict)
+        save_weights(weights, place, max_shard_size)
+        config = self.config_class.from_dict(_with_callables(self.config))
+        config.architectures = [type(self).__name__]
+        config.dtype = str(self.dtype).removeprefix("torch.")
+        config.save_pretrained(place)
+        if push_to_hub:
+            self.push_to_hub(arguments.pop("repo_id", place.name), max_shard_size=max_shard_size, **arguments)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload model",
+        token: str | bool | None = None,
+        private: bool | None = None,
+        max_shard_size: int | str = "5GB",
+    ) -> str:
+        """Uploads config.json and the weights to a Hub repository, made if missing; returns the commit's address."""
+
+        def save(folder: Path) -> None:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+
+        return push_folder(save, repo_id, commit_message=commit_message, token=token, private=private)
+
+
+def _with_callables(config: Wav2Vec2ConformerConfig) -> dict[str, Any]:
+    """`to_dict`, but with functions left functions."""
+    values = config.to_dict()
+    for name in ("hidden_act", "feat_extract_activation"):
+        values[name] = getattr(config, name)
+    return values
+
+
+def _dtype(dtype: torch.dtype | str | None, config: Wav2Vec2ConformerConfig) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    name = (config.dtype or "float32") if dtype == "auto" else (dtype or "float32")
+    found = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype is {dtype!r}, but must be a floating type such as torch.float16, or 'auto'.")
+    return found
+
+
+def _device(device_map: Any) -> torch.device | None:
+    if isinstance(device_map, Mapping):
+        if set(device_map) != {""}:
+            raise ValueError("device_map may name one device for the whole model: these models aren't split.")
+        device_map = device_map[""]
+    if device_map is None:
+        return None
+    if device_map == "auto":
+        return default_device()
+    return torch.device(device_map)
+
+
+def default_device() -> torch.device:
+    """The fastest device at hand: CUDA, else MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

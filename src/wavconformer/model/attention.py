@@ -1,0 +1,190 @@
+"""Self-attention under three position schemes: none, rotary, relative.
+
+All three go through PyTorch's fused attention; the matrix of weights is made only when asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavconformer.config import Wav2Vec2ConformerConfig
+
+# Queries that relative attention handles at once: bounds its memory to O(block · T).
+QUERY_BLOCK = 512
+
+
+class RotaryPositions(nn.Module):
+    """Cosines and sines of the rotary embedding (arXiv 2104.09864, equation 34)."""
+
+    inv_freq: Tensor
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.head_size = config.head_size
+        self.base = config.rotary_embedding_base
+        self.register_buffer("inv_freq", torch.empty(self.head_size // 2))
+        self.reset_buffers()
+
+    @torch.no_grad()
+    def reset_buffers(self) -> None:
+        """Fills the frequencies in, one for each pair of a head's values."""
+        exponent = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=self.inv_freq.device)
+        self.inv_freq.copy_(self.base ** -(exponent / self.head_size))
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The cosines and sines (T, 1, K) for hidden states (B, T, D), in their dtype."""
+        time = torch.arange(hidden.shape[1], device=hidden.device, dtype=self.inv_freq.dtype)
+        angles = (time[:, None] * self.inv_freq).repeat(1, 2)[:, None]
+        return angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
+
+
+class RelativePositions(nn.Module):
+    """Sinusoids of the distances T-1 … -(T-1) between query and key (arXiv 1901.02860, section 3.3)."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.hidden_size = config.hidden_size
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(2T - 1, D) for hidden states (B, T, D), in their dtype; row r stands for query - key = T - 1 - r."""
+        frames = hidden.shape[1]
+        distance = torch.arange(frames - 1, -frames, -1, device=hidden.device, dtype=torch.float32)
+        even = torch.arange(0, self.hidden_size, 2, device=hidden.device, dtype=torch.float32)
+        angles = distance[:, None] * torch.exp(even * -(math.log(10_000.0) / self.hidden_size))
+        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(hidden.dtype)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention that knows no positions."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.scale = config.head_size**-0.5
+        self.dropout = config.attention_dropout
+        self.linear_q = nn.Linear(size, size)
+        self.linear_k = nn.Linear(size, size)
+        self.linear_v = nn.Linear(size, size)
+        self.linear_out = nn.Linear(size, size)
+
+    def forward(
+        self, hidden: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) → (B, T, D) and, if asked for, the weights (B, H, T, T).
+
+        positions: what the encoder's position module gave. mask: (B, T), True on the keys to attend to.
+        """
+        q, k, v = self._project(hidden, positions)
+        context, weights = self._attend(q, k, v, positions, mask, output_attentions)
+        return self.linear_out(context.transpose(1, 2).flatten(2)), weights
+
+    def _project(self, hidden: Tensor, positions: object) -> tuple[Tensor, Tensor, Tensor]:
+        heads = (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden))
+        q, k, v = (self._split(x) for x in heads)
+        return q, k, v
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, H, T, K)."""
+        return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: object, mask: Tensor | None, output_attentions: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        keys = None if mask is None else mask[:, None, None, :]
+        if output_attentions:
+            bias = None if keys is None else q.new_zeros(()).masked_fill(~keys, -math.inf)
+            return self._attend_visibly(q, k, v, bias)
+        dropout = self.dropout if self.training else 0.0
+        context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=self.scale)
+        return context, None
+
+    def _attend_visibly(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Attention whose weights are an output; what fused attention computes, in the open."""
+        scores = q @ k.transpose(-1, -2) * self.scale
+        if bias is not None:
+            scores = scores + bias
+        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        return weights @ v, weights
+
+
+class RotarySelfAttention(SelfAttention):
+    """Attention whose queries and keys are projected from rotated hidden states, its values from unrotated ones.
+
+    The usual rotary embedding rotates after the projection; these models were trained with this one.
+    """
+
+    def _project(self, hidden: Tensor, positions: object) -> tuple[Tensor, Tensor, Tensor]:
+        assert isinstance(positions, tuple)
+        cos, sin = positions
+        heads = hidden.view(*hidden.shape[:-1], self.num_heads, -1)
+        first, second = heads.chunk(2, dim=-1)
+        rotated = (heads * cos + torch.cat((-second, first), dim=-1) * sin).flatten(2)
+        q, k, v = self.linear_q(rotated), self.linear_k(rotated), self.linear_v(hidden)
+        return self._split(q), self._split(k), self._split(v)
+
+
+class RelativeSelfAttention(SelfAttention):
+    """Attention with relative positions as in Transformer-XL (arXiv 1901.02860, section 3.3).
+
+    The score of query i and key j is (q_i + u)·k_j + (q_i + v)·p_{i-j}, p the projected sinusoids.
+    """
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        self.linear_pos = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.zeros(self.num_heads, config.head_size))
+        self.pos_bias_v = nn.Parameter(torch.zeros(self.num_heads, config.head_size))
+
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, positions: object, mask: Tensor | None, output_attentions: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        assert isinstance(positions, Tensor)
+        frames = q.shape[2]
+        # (H, K, 2T - 1): a column for each distance between query and key
+        p = self.linear_pos(positions).view(positions.shape[0], self.num_heads, -1).permute(1, 2, 0)
+        q_u = q + self.pos_bias_u[:, None]
+        q_v = (q + self.pos_bias_v[:, None]) * self.scale
+        keys = None if mask is None else mask[:, None, None, :]
+        if output_attentions:
+            return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
+        dropout = self.dropout if self.training else 0.0
+        blocks = []
+        for start in range(0, frames, QUERY_BLOCK):
+            end = min(start + QUERY_BLOCK, frames)
+            bias = self._position_scores(q_v[:, :, start:end], p, start, frames, keys)
+            blocks.append(
+                F.scaled_dot_product_attention(
+                    q_u[:, :, start:end], k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale
+                )
+            )
+        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)), None
+
+    @staticmethod
+    def _position_scores(q: Tensor, p: Tensor, start: int, frames: int, keys: Tensor | None) -> Tensor:
+        """(B, H, n, T): the position term for the n queries from `start` on; -inf on keys that don't count.
+
+        Query i = start + a and key j are T - 1 - i + j columns apart from the first. Of the columns that these
+        queries need, row a starts at n - 1 - a: read as rows one shorter, from the offset n - 1 on, the product
+        is in place, without a copy.
+        """
+        count = q.shape[2]
+        width = frames + count - 1
+        first = frames - start - count
+        scores = q @ p[:, :, first : first + width]
+        skewed = scores.flatten(2)[..., count - 1 : count - 1 + count * (width - 1)]
+        # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
+        rows = skewed.view(*q.shape[:2], count, width - 1)[..., :frames] if count > 1 else scores
+        return rows if keys is None else rows.masked_fill(~keys, -math.inf)
+
+
+SCHEMES: dict[str | None, tuple[type[nn.Module] | None, type[SelfAttention]]] = {
+    None: (None, SelfAttention),
+    "rotary": (RotaryPositions, RotarySelfAttention),
+    "relative": (RelativePositions, RelativeSelfAttention),
+}
+"""Of each `position_embeddings_type` the encoder's position module and the blocks' attention."""

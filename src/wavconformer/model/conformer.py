@@ -1,0 +1,200 @@
+"""The Conformer block and the encoder that stacks it (arXiv 2005.08100, section 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.activations import activation
+from wavconformer.model.attention import SCHEMES, SelfAttention
+from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation between."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.activation = activation(config.hidden_act)
+        self.inner_dropout = config.activation_dropout
+        self.dropout = config.hidden_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        x = F.dropout(self.activation(self.intermediate_dense(x)), self.inner_dropout, self.training)
+        return F.dropout(self.output_dense(x), self.dropout, self.training)
+
+
+class ConvolutionModule(nn.Module):
+    """Gate, depthwise convolution, batch norm: the block's view of a frame's neighbourhood."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        size, kernel = config.hidden_size, config.conv_depthwise_kernel_size
+        self.layer_norm = nn.LayerNorm(size)
+        self.pointwise_conv1 = nn.Conv1d(size, 2 * size, kernel_size=1, bias=False)
+        self.depthwise_conv = nn.Conv1d(size, size, kernel, padding=kernel // 2, groups=size, bias=False)
+        self.batch_norm = FrameBatchNorm(size)
+        self.pointwise_conv2 = nn.Conv1d(size, size, kernel_size=1, bias=False)
+        self.activation = activation(config.hidden_act)
+        self.dropout = config.conformer_conv_dropout
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, D) → (B, T, D); mask (B, T) is True on real frames."""
+        x = F.glu(F.linear(self.layer_norm(x), self.pointwise_conv1.weight.squeeze(-1)), dim=-1)
+        if mask is not None:
+            # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
+            x = x.masked_fill(~mask[..., None], 0.0)
+        x = self.depthwise_conv(x.transpose(1, 2)).transpose(1, 2)
+        x = self.activation(self.batch_norm(x, mask))
+        return F.dropout(F.linear(x, self.pointwise_conv2.weight.squeeze(-1)), self.dropout, self.training)
+
+
+class LanguageAdapter(nn.Module):
+    """Residual bottleneck after a block, with weights for one language (arXiv 2305.13516, section 5.2)."""
+
+    def __init__(self, size: int, bottleneck: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(size)
+        self.linear_1 = nn.Linear(size, bottleneck)
+        self.linear_2 = nn.Linear(bottleneck, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        change: Tensor = self.linear_2(F.relu(self.linear_1(self.norm(x))))
+        return x + change
+
+
+class ConformerBlock(nn.Module):
+    """Half a feed-forward, attention, convolution, half a feed-forward, each with its residual; then a norm."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.ffn1_layer_norm = nn.LayerNorm(size)
+        self.ffn1 = FeedForward(config)
+        self.self_attn_layer_norm = nn.LayerNorm(size)
+        self.self_attn: SelfAttention = SCHEMES[config.position_embeddings_type][1](config)
+        self.conv_module = ConvolutionModule(config)
+        self.ffn2_layer_norm = nn.LayerNorm(size)
+        self.ffn2 = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(size)
+        self.attention_dropout = config.attention_dropout
+        if config.adapter_attn_dim is not None:
+            self.adapter_layer: LanguageAdapter | None = LanguageAdapter(size, config.adapter_attn_dim)
+        else:
+            self.adapter_layer = None
+
+    def forward(
+        self, x: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) → (B, T, D) and, if asked for, the attention weights (B, H, T, T)."""
+        x = x + 0.5 * self.ffn1(self.ffn1_layer_norm(x))
+        context, weights = self.self_attn(self.self_attn_layer_norm(x), positions, mask, output_attentions)
+        x = x + F.dropout(context, self.attention_dropout, self.training)
+        x = x + self.conv_module(x, mask)
+        x = self.final_layer_norm(x + 0.5 * self.ffn2(self.ffn2_layer_norm(x)))
+        return (x if self.adapter_layer is None else self.adapter_layer(x)), weights
+
+
+class WeightNorm(nn.Module):
+    """Magnitude `original0` and direction `original1` of a weight, under PyTorch's names for them."""
+
+    def __init__(self, size: int, inputs: int, kernel: int) -> None:
+        super().__init__()
+        self.original0 = nn.Parameter(torch.empty(1, 1, kernel))
+        self.original1 = nn.Parameter(torch.empty(size, inputs, kernel))
+
+
+class PositionalConvWeights(nn.Module):
+    """Bias and normed weight of the convolutional position embedding."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        inputs = config.hidden_size // config.num_conv_pos_embedding_groups
+        self.bias = nn.Parameter(torch.empty(config.hidden_size))
+        weight = WeightNorm(config.hidden_size, inputs, config.num_conv_pos_embeddings)
+        self.parametrizations = nn.ModuleDict({"weight": weight})
+
+
+class UnusedPositionalConv(nn.Module):
+    """The convolutional position embedding that each checkpoint holds and no Conformer forward uses.
+
+    It is kept so that files stay whole in both directions.
+    """
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.conv = PositionalConvWeights(config)
+
+
+class ConformerEncoder(nn.Module):
+    """The stack of blocks."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        positions = SCHEMES[config.position_embeddings_type][0]
+        self.embed_positions = None if positions is None else positions(config)
+        self.pos_conv_embed = UnusedPositionalConv(config)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_hidden_layers))
+        self.dropout = config.hidden_dropout
+        self.layerdrop = config.layerdrop
+        self.gradient_checkpointing = False
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, output_hidden_states: bool, output_attentions: bool
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None, tuple[Tensor, ...] | None]:
+        """(B, T, D) → the normed output (B, T, D), and if asked for all hidden states and all attentions.
+
+        mask: (B, T), True on real frames; None where nothing is padded.
+        """
+        if mask is not None:
+            hidden = hidden.masked_fill(~mask[..., None], 0.0)
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        positions = None if self.embed_positions is None else self.embed_positions(hidden)
+        states, attentions = [hidden], []
+        for layer in self.layers:
+            if not self._drops_layer():
+                hidden, weights = self._run(layer, hidden, positions, mask, output_attentions)
+                attentions.append(weights)
+            states.append(hidden)
+        hidden = self.layer_norm(hidden)
+        if mask is not None:
+            hidden = hidden.masked_fill(~mask[..., None], 0.0)
+        return (
+            hidden,
+            tuple(states) if output_hidden_states else None,
+            tuple(weights for weights in attentions if weights is not None) if output_attentions else None,
+        )
+
+    def _drops_layer(self) -> bool:
+        """LayerDrop (arXiv 1909.11556): in training a block is skipped now and then."""
+        return self.training and self.layerdrop > 0 and bool(torch.rand(()) < self.layerdrop)
+
+    def _run(
+        self,
+        layer: nn.Module,
+        hidden: Tensor,
+        positions: object,
+        mask: Tensor | None,
+        output_attentions: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        if not (self.gradient_checkpointing and self.training):
+            output: tuple[Tensor, Tensor | None] = layer(hidden, positions, mask, output_attentions)
+            return output
+        recomputed: tuple[Tensor, Tensor | None] = checkpoint(
+            layer,
+            hidden,
+            positions,
+            mask,
+            output_attentions,
+            use_reentrant=False,
+            context_fn=checkpoint_contexts,
+        )
+        return recomputed

@@ -1,0 +1,110 @@
+"""From the waveform to a frame every 320 samples: wav2vec 2.0's convolutions (arXiv 2006.11477, section 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.activations import activation
+from wavconformer.model.convolution import strided_convolution
+from wavconformer.model.lengths import conv_length, length_mask
+
+
+class NormOverTime(nn.Module):
+    """Each channel of each utterance to zero mean and unit variance over its real frames, then scale and shift.
+
+    That is group normalisation with a group for each channel. Its statistics are over an utterance's own frames
+    alone, so that padding doesn't change them.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, T, C) → (B, T, C); mask (B, T) is True on real frames."""
+        if mask is None:
+            variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        else:
+            real = mask[..., None].to(x.dtype)
+            count = real.sum(1, keepdim=True)
+            mean = (x * real).sum(1, keepdim=True) / count
+            variance = ((x - mean).square() * real).sum(1, keepdim=True) / count
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return x * scale + (self.bias - mean * scale)
+
+
+class ConvLayer(nn.Module):
+    """One convolution, its norm if it has one, and the activation."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig, index: int) -> None:
+        super().__init__()
+        channels = config.conv_dim[index]
+        self.conv = nn.Conv1d(
+            config.conv_dim[index - 1] if index else 1,
+            channels,
+            kernel_size=config.conv_kernel[index],
+            stride=config.conv_stride[index],
+            bias=config.conv_bias,
+        )
+        self.layer_norm: nn.Module | None = None
+        if config.feat_extract_norm == "layer":
+            self.layer_norm = nn.LayerNorm(channels)
+        elif index == 0:
+            self.layer_norm = NormOverTime(channels)
+        self.activation = activation(config.feat_extract_activation)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """(B, T, C) → (B, T', C'); `lengths` (B,) counts the real frames of the output."""
+        x = strided_convolution(x, self.conv.weight, self.conv.bias, self.conv.stride[0])
+        if isinstance(self.layer_norm, NormOverTime):
+            x = self.layer_norm(x, None if lengths is None else length_mask(lengths, x.shape[1]))
+        elif self.layer_norm is not None:
+            x = self.layer_norm(x)
+        return self.activation(x)
+
+
+class FeatureEncoder(nn.Module):
+    """The stack of convolutions."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.conv_layers = nn.ModuleList(ConvLayer(config, index) for index in range(len(config.conv_dim)))
+        self.gradient_checkpointing = False
+
+    def freeze(self) -> None:
+        """Takes these parameters out of training."""
+        self.requires_grad_(False)
+
+    def forward(self, input_values: Tensor, lengths: Tensor | None) -> Tensor:
+        """Waveforms (B, S) → features (B, T, C); `lengths` (B,) counts the real samples, None: all."""
+        x = input_values[..., None]
+        for layer in self.conv_layers:
+            assert isinstance(layer, ConvLayer)
+            if lengths is not None:
+                lengths = conv_length(lengths, layer.conv.kernel_size[0], layer.conv.stride[0])
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(layer, x, lengths, use_reentrant=False)
+            else:
+                x = layer(x, lengths)
+        return x
+
+
+class FeatureProjection(nn.Module):
+    """Normalises the features and projects them to the hidden size."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
+        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.dropout = config.feat_proj_dropout
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C) → hidden states (B, T, D) and the normalised features (B, T, C), the quantizer's input."""
+        normed = self.layer_norm(features)
+        return F.dropout(self.projection(normed), self.dropout, self.training), normed

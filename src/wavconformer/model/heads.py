@@ -1,0 +1,528 @@
+"""The task models: the backbone and what each task puts on top of it."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.errors import ConfigError
+from wavconformer.model.backbone import Backbone, Encoded
+from wavconformer.model.base import SpeechModel
+from wavconformer.model.lengths import (
+    least_adapter_frames,
+    least_tdnn_frames,
+    length_mask,
+    masked_mean,
+    tdnn_length,
+)
+from wavconformer.model.outputs import (
+    CausalLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    Wav2Vec2ConformerForPreTrainingOutput,
+    XVectorOutput,
+)
+from wavconformer.model.quantizer import GumbelVectorQuantizer
+from wavconformer.model.xvector import AMSoftmaxLoss, TDNNLayer, statistics_pooling
+
+IGNORED = -100  # the label that no loss counts
+
+
+class TaskModel(SpeechModel):
+    """A backbone with a head."""
+
+    backbone_class: ClassVar[type[Backbone]] = Backbone
+    takes_conv_adapter: ClassVar[bool] = True
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        if config.add_adapter and not self.takes_conv_adapter:
+            raise ConfigError(
+                f"{type(self).__name__} works on the encoder's own frames and can't have a convolutional adapter: "
+                "set add_adapter=False."
+            )
+        self.wav2vec2_conformer = self.backbone_class(config)
+
+    @property
+    def output_size(self) -> int:
+        """Size of the frames that the backbone hands to the head."""
+        config = self.config
+        return (config.output_hidden_size or config.hidden_size) if config.add_adapter else config.hidden_size
+
+
+class WeightedLayerModel(TaskModel):
+    """A task model that may read a learned mixture of all layers in place of the last one (arXiv 2105.01051)."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        self.layer_weights: nn.Parameter | None = None
+        if config.use_weighted_layer_sum:
+            self.layer_weights = nn.Parameter(torch.empty(config.num_hidden_layers + 1))
+
+    def _encode(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
+        least_frames: int = 1,
+    ) -> tuple[Encoded, Tensor, Tensor | None]:
+        """What the backbone gives, the frames (B, T, D) that the head reads, and their mask (B, T)."""
+        wanted = self._wanted(output_hidden_states, "output_hidden_states")
+        encoded = self.wav2vec2_conformer.encode(
+            input_values,
+            attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=wanted or self.layer_weights is not None,
+            least_frames=least_frames,
+        )
+        if self.layer_weights is None:
+            return encoded, encoded.output.last_hidden_state, encoded.output_mask
+        shares = self.layer_weights.softmax(-1)
+        states = encoded.output["hidden_states"]
+        mixture = torch.zeros_like(states[0])
+        for share, state in zip(shares, states, strict=True):
+            mixture = mixture + share * state
+        if not wanted:
+            encoded.output.pop("hidden_states")
+        return encoded, mixture, encoded.frame_mask
+
+
+class ForCTC(TaskModel):
+    """Letters, or other tokens, for each frame: connectionist temporal classification."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig, target_lang: str | None = None) -> None:
+        """`target_lang`: the language of the adapters' weights, "eng" by default where adapters are configured."""
+        super().__init__(config)
+        if config.vocab_size is None:
+            raise ConfigError(
+                "A CTC model needs vocab_size, the number of its tokens: set it in the configuration, or pass it to "
+                "from_pretrained(..., vocab_size=…)."
+            )
+        if target_lang is not None and config.adapter_attn_dim is None:
+            raise ConfigError(
+                f"target_lang is '{target_lang}', but the model has no language adapters: adapter_attn_dim isn't set."
+            )
+        self.target_lang = "eng" if target_lang is None and config.adapter_attn_dim is not None else target_lang
+        self.lm_head = nn.Linear(self.output_size, config.vocab_size)
+        self.init_weights(skip=self.wav2vec2_conformer)
+
+    @property
+    def blank(self) -> int:
+        """The id of the CTC blank."""
+        return self.config.pad_token_id or 0
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The head's linear layer."""
+        return self.lm_head
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Scores every token at every frame.
+
+        input_values, attention_mask: (B, S), as the bare model takes them.
+        labels: (B, L) token ids; -100 and the blank are left out, so either may pad.
+
+        Returns a `CausalLMOutput`. Frames beyond an utterance's length are certainly blank, so that decoding the
+        whole batch invents nothing. The loss is CTC, reduced and its infinities handled as the configuration says.
+        Raises ValueError for labels outside the vocabulary, and for more labels than the frames can hold unless
+        `ctc_zero_infinity` lets these count as zero.
+        """
+        encoded = self.wav2vec2_conformer.encode(
+            input_values,
+            attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        hidden = F.dropout(encoded.output.last_hidden_state, self.config.final_dropout, self.training)
+        logits = self.lm_head(hidden)
+        loss = None if labels is None else self._loss(logits, encoded.output_mask, labels)
+        if encoded.output_mask is not None:
+            certain = torch.full_like(logits[0, 0], torch.finfo(logits.dtype).min)
+            certain[self.blank] = 0.0
+            logits = torch.where(encoded.output_mask[..., None], logits, certain)
+        output = CausalLMOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=encoded.output.hidden_states,
+            attentions=encoded.output.attentions,
+        )
+        return self._result(output, return_dict)
+
+    def _loss(self, logits: Tensor, mask: Tensor | None, labels: Tensor) -> Tensor:
+        if labels.ndim != 2 or labels.shape[0] != logits.shape[0] or labels.is_floating_point():
+            raise ValueError(
+                f"labels is a tensor {tuple(labels.shape)} of {labels.dtype}, but must be (batch, length) integers "
+                f"for the {logits.shape[0]} utterances."
+            )
+        batch, frames = logits.shape[:2]
+        labels = labels.to(logits.device)
+        real = (labels != IGNORED) & (labels != self.blank)
+        label_lengths = real.sum(-1)
+        frame_lengths = labels.new_full((batch,), frames) if mask is None else mask.sum(-1)
+        self._check_labels(labels, real, label_lengths, frame_lengths)
+        log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's CTC wants int32 on the CPU and blank 0
+            return F.ctc_loss(
+                log_probs,
+                labels[real],
+                frame_lengths,
+                label_lengths,
+                blank=self.blank,
+                reduction=self.config.ctc_loss_reduction,
+                zero_infinity=self.config.ctc_zero_infinity,
+            )
+
+    def _check_labels(self, labels: Tensor, real: Tensor, label_lengths: Tensor, frame_lengths: Tensor) -> None:
+        size = self.lm_head.out_features
+        outside = real & ((labels < 0) | (labels >= size))
+        # A label that repeats its neighbour needs a blank frame between.
+        compact = [row[kept] for row, kept in zip(labels, real, strict=True)]
+        repeats = torch.stack([(row[1:] == row[:-1]).sum() for row in compact])
+        needed = label_lengths + repeats
+        report = torch.stack([outside.any(-1).long(), needed, frame_lengths]).tolist()
+        for row, (is_outside, need, have) in enumerate(zip(*report, strict=True)):
+            if is_outside:
+                raise ValueError(
+                    f"The labels of utterance {row} hold the id {int(labels[row][outside[row]][0])}, outside the "
+                    f"model's vocabulary of {size} tokens: model and tokenizer don't belong together."
+                )
+            if need > have:
+                message = (
+                    f"The labels of utterance {row} need {need} frames, but its audio makes {have}: the transcript "
+                    "is too long for it, or the recording is cut."
+                )
+                if not self.config.ctc_zero_infinity:
+                    raise ValueError(f"{message} Leave it out, or set ctc_zero_infinity=True to have it count nothing.")
+                warnings.warn(f"{message} It counts nothing in the loss (ctc_zero_infinity).", stacklevel=4)
+
+
+class ForSequenceClassification(WeightedLayerModel):
+    """One answer for an utterance: keyword, language, emotion, or numbers to predict."""
+
+    takes_conv_adapter = False
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
+        self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
+        self.init_weights(skip=self.wav2vec2_conformer)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Classifies utterances by the mean of their projected frames.
+
+        input_values, attention_mask: (B, S), as the bare model takes them.
+        labels: (B,) class numbers; or (B, num_labels) of 0 and 1 with several labels at once; or (B,) or
+            (B, num_labels) numbers to predict. `problem_type` says which; without it one label means regression,
+            integers one class, floats several. The losses are cross-entropy (-100 ignored), binary cross-entropy
+            and mean squared error.
+
+        Returns a `SequenceClassifierOutput`.
+        """
+        encoded, frames, mask = self._encode(input_values, attention_mask, output_attentions, output_hidden_states)
+        logits = self.classifier(masked_mean(self.projector(frames), mask))
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        output = SequenceClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=encoded.output.hidden_states,
+            attentions=encoded.output.attentions,
+        )
+        return self._result(output, return_dict)
+
+
+class ForAudioFrameClassification(WeightedLayerModel):
+    """An answer for every frame: who speaks when."""
+
+    takes_conv_adapter = False
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.init_weights(skip=self.wav2vec2_conformer)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Classifies frames.
+
+        input_values, attention_mask: (B, S), as the bare model takes them.
+        labels: (B, T) class numbers, -100 ignored; or (B, T, num_labels) of 0 and 1: integers name one class by
+            their largest entry, floats several at once. `problem_type` decides where it is set. Padded frames
+            don't count.
+
+        Returns a `TokenClassifierOutput`.
+        """
+        encoded, frames, mask = self._encode(input_values, attention_mask, output_attentions, output_hidden_states)
+        logits = self.classifier(frames)
+        loss = None
+        if labels is not None:
+            if labels.shape[:2] != logits.shape[:2] or labels.ndim > 3:
+                raise ValueError(
+                    f"labels has the shape {tuple(labels.shape)}, but there are {logits.shape[1]} frames for each of "
+                    f"{logits.shape[0]} utterances: it must be (batch, frames) or (batch, frames, num_labels)."
+                )
+            counted = logits.new_ones(logits.shape[:2], dtype=torch.bool) if mask is None else mask
+            loss = classification_loss(logits[counted], labels.to(logits.device)[counted], self.config.problem_type)
+        output = TokenClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=encoded.output.hidden_states,
+            attentions=encoded.output.attentions,
+        )
+        return self._result(output, return_dict)
+
+
+class ForXVector(WeightedLayerModel):
+    """One vector for an utterance that says who speaks (Snyder et al. 2018)."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        inputs = config.hidden_size if config.use_weighted_layer_sum else self.output_size
+        self.projector = nn.Linear(inputs, config.tdnn_dim[0])
+        self.tdnn = nn.ModuleList(TDNNLayer(config, index) for index in range(len(config.tdnn_dim)))
+        self.feature_extractor = nn.Linear(2 * config.tdnn_dim[-1], config.xvector_output_dim)
+        self.classifier = nn.Linear(config.xvector_output_dim, config.xvector_output_dim)
+        self.objective = AMSoftmaxLoss(config.xvector_output_dim, config.num_labels)
+        self.init_weights(skip=self.wav2vec2_conformer)
+
+    def _get_tdnn_output_lengths(self, input_lengths: Tensor | int) -> Tensor:
+        """The Hugging Face name for `tdnn_lengths`; unlike there, the dilation is counted."""
+        return self.tdnn_lengths(input_lengths)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Embeds utterances.
+
+        input_values, attention_mask: (B, S), as the bare model takes them.
+        labels: (B,) speaker numbers for the AM-softmax loss.
+
+        Returns an `XVectorOutput`; compare its `embeddings` by cosine.
+        Raises ValueError for an utterance with fewer frames than the TDNN needs to leave two, of which alone a
+        standard deviation can be taken: 16 by default, 0.33 s.
+        """
+        needed = least_tdnn_frames(self.config)
+        if self.config.add_adapter and not self.config.use_weighted_layer_sum:
+            needed = least_adapter_frames(self.config, needed)
+        encoded, frames, mask = self._encode(
+            input_values, attention_mask, output_attentions, output_hidden_states, least_frames=needed
+        )
+        hidden = self.projector(frames)
+        for layer in self.tdnn:
+            hidden = layer(hidden)
+        if mask is not None:
+            mask = length_mask(tdnn_length(mask.sum(-1), self.config), hidden.shape[1])
+        embeddings = self.feature_extractor(statistics_pooling(hidden, mask))
+        logits = self.classifier(embeddings)
+        loss = None
+        if labels is not None:
+            labels = labels.to(logits.device).flatten()
+            _check_classes(labels, self.config.num_labels, len(logits), ignorable=False)
+            loss = self.objective(logits, labels)
+        output = XVectorOutput(
+            loss=loss,
+            logits=logits,
+            embeddings=embeddings,
+            hidden_states=encoded.output.hidden_states,
+            attentions=encoded.output.attentions,
+        )
+        return self._result(output, return_dict)
+
+
+class ForPreTraining(TaskModel):
+    """Self-supervised pretraining: tell the true quantized frame from distractors (arXiv 2006.11477)."""
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__(config)
+        self.quantizer = GumbelVectorQuantizer(config)
+        self.project_hid = nn.Linear(self.output_size, config.proj_codevector_dim)
+        self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
+        self.init_weights(skip=self.wav2vec2_conformer)
+
+    def set_gumbel_temperature(self, temperature: float) -> None:
+        """Sets the temperature of the Gumbel-softmax, which pretraining lowers step by step."""
+        if not temperature > 0:
+            raise ValueError(f"The Gumbel temperature is {temperature}, but must be positive.")
+        self.quantizer.temperature = temperature
+
+    @staticmethod
+    def compute_contrastive_logits(
+        target_features: Tensor,
+        negative_features: Tensor,
+        predicted_features: Tensor,
+        temperature: float = 0.1,
+    ) -> Tensor:
+        """Cosine of the prediction with the target and with each negative, over the temperature κ.
+
+        target_features (1, B, T, D), negative_features (N, B, T, D), predicted_features (B, T, D) → (N + 1, B, T).
+        """
+        candidates = torch.cat((target_features, negative_features))
+        cosine = F.cosine_similarity(predicted_features.float(), candidates.float(), dim=-1)
+        return cosine.type_as(candidates) / temperature
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        mask_time_indices: Tensor | None = None,
+        sampled_negative_indices: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """Predicts the quantized features of masked frames.
+
+        input_values, attention_mask: (B, S), as the bare model takes them.
+        mask_time_indices: (B, T) frames to mask and predict; `compute_mask_indices` draws them.
+        sampled_negative_indices: (B, T, N) positions in the flattened frames, as `sample_negative_indices` draws
+            them. With them the losses are computed, in eval mode too. A negative that equals the positive is left
+            out.
+        generator: source of the Gumbel noise in training; the global one by default.
+
+        Returns a `Wav2Vec2ConformerForPreTrainingOutput`; its losses are sums over the masked frames.
+        """
+        config = self.config
+        if mask_time_indices is not None:
+            if not config.apply_spec_augment:
+                raise ValueError(
+                    "mask_time_indices was given, but apply_spec_augment=False in the configuration would ignore it "
+                    "and leave nothing to predict: set it to True for pretraining."
+                )
+            mask_time_indices = mask_time_indices.to(input_values.device, torch.bool)
+        encoded = self.wav2vec2_conformer.encode(
+            input_values,
+            attention_mask,
+            mask_time_indices,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        predicted = self.project_hid(encoded.output.last_hidden_state)
+        features = F.dropout(encoded.output.extract_features, config.feat_quantizer_dropout, self.training)
+        counted = encoded.frame_mask
+        if mask_time_indices is not None:
+            counted = mask_time_indices if counted is None else mask_time_indices & counted
+        quantized, codevector_perplexity = self.quantizer(features, counted, generator)
+        quantized = self.project_q(quantized)
+
+        loss = contrastive_loss = diversity_loss = None
+        if sampled_negative_indices is not None:
+            if mask_time_indices is None or counted is None:
+                raise ValueError("sampled_negative_indices was given without mask_time_indices: pass both for a loss.")
+            if config.add_adapter:
+                raise ValueError("The contrastive loss compares encoder frames: pretrain with add_adapter=False.")
+            contrastive_loss = self._contrastive_loss(predicted, quantized, sampled_negative_indices, counted)
+            entries = config.num_codevector_groups * config.num_codevectors_per_group
+            diversity_loss = (entries - codevector_perplexity) / entries * counted.sum()
+            loss = contrastive_loss + config.diversity_loss_weight * diversity_loss
+        output = Wav2Vec2ConformerForPreTrainingOutput(
+            loss=loss,
+            projected_states=predicted,
+            projected_quantized_states=quantized,
+            codevector_perplexity=codevector_perplexity,
+            hidden_states=encoded.output.hidden_states,
+            attentions=encoded.output.attentions,
+            contrastive_loss=contrastive_loss,
+            diversity_loss=diversity_loss,
+        )
+        return self._result(output, return_dict)
+
+    def _contrastive_loss(self, predicted: Tensor, quantized: Tensor, negatives: Tensor, counted: Tensor) -> Tensor:
+        """Equation 3 of the paper, summed over the counted frames (B, T), which alone are computed."""
+        if negatives.shape[:2] != counted.shape or negatives.ndim != 3:
+            raise ValueError(
+                f"sampled_negative_indices has the shape {tuple(negatives.shape)}, but there are {counted.shape[1]} "
+                f"frames for each of {counted.shape[0]} utterances: it must be (batch, frames, negatives)."
+            )
+        positive = quantized[counted][:, None]  # (M, 1, D)
+        negative = quantized.flatten(0, 1)[negatives.to(quantized.device)[counted].long()]  # (M, N, D)
+        candidates = torch.cat((positive, negative), dim=1).transpose(0, 1)[:, None]  # (1 + N, 1, M, D)
+        logits = self.compute_contrastive_logits(
+            candidates[:1],
+            candidates[1:],
+            predicted[counted][None],
+            self.config.contrastive_logits_temperature,
+        )
+        logits = logits.squeeze(1).transpose(0, 1).float()  # (M, 1 + N)
+        same = (positive == negative).all(-1)
+        logits = logits.masked_fill(F.pad(same, (1, 0)), -torch.inf)
+        target = logits.new_zeros(len(logits), dtype=torch.long)
+        return F.cross_entropy(logits, target, reduction="sum")
+
+
+def classification_loss(logits: Tensor, labels: Tensor, problem_type: str | None) -> Tensor:
+    """The loss of (…, num_labels) logits for the labels of a problem of that type, averaged over all items.
+
+    Without a problem type one label means regression, integer labels one class, floating labels several.
+    """
+    num_labels = logits.shape[-1]
+    labels = labels.to(logits.device)
+    if problem_type is None:
+        if num_labels == 1:
+            problem_type = "regression"
+        elif labels.is_floating_point():
+            problem_type = "multi_label_classification"
+        else:
+            problem_type = "single_label_classification"
+    if problem_type == "single_label_classification":
+        if labels.ndim == logits.ndim and labels.shape == logits.shape:
+            labels = labels.argmax(-1)
+        classes = labels.reshape(-1).long()
+        _check_classes(classes, num_labels, logits[..., 0].numel(), ignorable=True)
+        return F.cross_entropy(logits.reshape(-1, num_labels), classes, ignore_index=IGNORED)
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"labels has the shape {tuple(labels.shape)}, but {problem_type} with {num_labels} labels needs "
+            f"{tuple(logits.shape)}."
+        )
+    targets = labels.reshape(logits.shape).to(logits.dtype)
+    if problem_type == "regression":
+        return F.mse_loss(logits, targets)
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
+def _check_classes(classes: Tensor, num_labels: int, count: int, *, ignorable: bool) -> None:
+    if len(classes) != count:
+        raise ValueError(f"There are {len(classes)} labels for {count} items.")
+    outside = (classes < 0) | (classes >= num_labels)
+    if ignorable:
+        outside &= classes != IGNORED
+    if outside.any():
+        raise ValueError(
+            f"The label {int(classes[outside][0])} lies outside the model's {num_labels} labels: set num_labels in "
+            "the configuration to their number."
+        )

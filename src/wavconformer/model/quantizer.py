@@ -1,0 +1,61 @@
+"""The product quantizer that turns features into pretraining targets (arXiv 2006.11477, section 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wavconformer.config import Wav2Vec2ConformerConfig
+
+
+class GumbelVectorQuantizer(nn.Module):
+    """Chooses one entry in each of G codebooks and puts them side by side.
+
+    In training the choice is drawn by Gumbel-softmax with straight-through gradients (arXiv 1611.01144); in eval
+    mode it is the likeliest entry.
+    """
+
+    def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
+        super().__init__()
+        self.num_groups = config.num_codevector_groups
+        self.num_entries = config.num_codevectors_per_group
+        size = config.codevector_dim // self.num_groups
+        self.codevectors = nn.Parameter(torch.empty(1, self.num_groups * self.num_entries, size))
+        self.weight_proj = nn.Linear(config.conv_dim[-1], self.num_groups * self.num_entries)
+        self.temperature = 2.0
+
+    def forward(
+        self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, T, C) → codevectors (B, T, codevector_dim) and the codebooks' perplexity.
+
+        mask: (B, T), the frames that count for the perplexity; None for all. generator: of the Gumbel noise.
+        """
+        logits = self.weight_proj(features).unflatten(-1, (self.num_groups, self.num_entries))
+        if self.training:
+            noise = -torch.empty_like(logits, dtype=torch.float32).exponential_(generator=generator).log()
+            soft = ((logits.float() + noise) / self.temperature).softmax(-1)
+            choice = _one_hot(soft) + (soft - soft.detach())
+            usage = logits.float().softmax(-1)
+        else:
+            choice = usage = _one_hot(logits).float()
+        codebooks = self.codevectors.view(self.num_groups, self.num_entries, -1)
+        chosen = torch.einsum("btge,ged->btgd", choice.to(logits.dtype), codebooks)
+        return chosen.flatten(2), perplexity(usage, mask)
+
+
+def _one_hot(scores: Tensor) -> Tensor:
+    return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+
+
+def perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum over the groups of exp(entropy) of the mean distribution: (B, T, G, E) and (B, T) → scalar.
+
+    It lies between G (each codebook collapsed to one entry) and G · E (all entries in equal use).
+    """
+    if mask is None:
+        mean = probabilities.mean((0, 1))
+    else:
+        counted = mask[..., None, None].to(probabilities.dtype)
+        mean = (probabilities * counted).sum((0, 1)) / counted.sum().clamp(min=1)
+    return torch.exp(-torch.xlogy(mean, mean).sum(-1)).sum()
