@@ -3,122 +3,42 @@
     import wavconformer
     print(wavconformer.transcribe("talk.mp3").text)
 
-The classes have their Hugging Face names, arguments, outputs and files. Everything is loaded when first used:
-importing the package doesn't import torch.
+The classes have their Hugging Face names, arguments, outputs and files. `__init__.pyi` lists all public names and
+their homes. Each is imported when first used: importing the package doesn't import torch.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Where each public name lives.
-_HOMES = {
-    "wavconformer.config": ["Wav2Vec2ConformerConfig"],
-    "wavconformer.errors": ["AudioError", "CheckpointError", "ConfigError", "DataError", "WavConformerError"],
-    "wavconformer.checkpoint.models": [
-        "Wav2Vec2ConformerForAudioFrameClassification",
-        "Wav2Vec2ConformerForCTC",
-        "Wav2Vec2ConformerForPreTraining",
-        "Wav2Vec2ConformerForSequenceClassification",
-        "Wav2Vec2ConformerForXVector",
-        "Wav2Vec2ConformerModel",
-        "Wav2Vec2ConformerPreTrainedModel",
-    ],
-    "wavconformer.model.outputs": [
-        "CausalLMOutput",
-        "SequenceClassifierOutput",
-        "TokenClassifierOutput",
-        "Wav2Vec2ConformerBaseModelOutput",
-        "Wav2Vec2ConformerForPreTrainingOutput",
-        "XVectorOutput",
-    ],
-    "wavconformer.model.masking": ["compute_mask_indices", "sample_negative_indices"],
-    "wavconformer.processing": [
-        "BatchFeature",
-        "Wav2Vec2CTCTokenizer",
-        "Wav2Vec2CTCTokenizerOutput",
-        "Wav2Vec2FeatureExtractor",
-        "Wav2Vec2Processor",
-    ],
-    "wavconformer.auto": [
-        "AutoConfig",
-        "AutoFeatureExtractor",
-        "AutoModel",
-        "AutoModelForAudioClassification",
-        "AutoModelForAudioFrameClassification",
-        "AutoModelForAudioXVector",
-        "AutoModelForCTC",
-        "AutoModelForPreTraining",
-        "AutoProcessor",
-        "AutoTokenizer",
-    ],
-    "wavconformer.audio": ["load_audio", "stream_audio"],
-    "wavconformer.tasks.transcribe": ["Transcript", "load_model", "transcribe"],
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-# The Hugging Face names of two functions that the documented pretraining example imports.
-_ALIASES = {
-    "_compute_mask_indices": "compute_mask_indices",
-    "_sample_negative_indices": "sample_negative_indices",
-}
 
-__all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604
+def _read_homes() -> dict[str, tuple[str, str]]:
+    """Of each public name the module that holds it and its name there."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    return {
+        alias.asname or alias.name: (node.module or "", alias.name)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
-if TYPE_CHECKING:
-    from wavconformer.audio import load_audio, stream_audio
-    from wavconformer.auto import (
-        AutoConfig,
-        AutoFeatureExtractor,
-        AutoModel,
-        AutoModelForAudioClassification,
-        AutoModelForAudioFrameClassification,
-        AutoModelForAudioXVector,
-        AutoModelForCTC,
-        AutoModelForPreTraining,
-        AutoProcessor,
-        AutoTokenizer,
-    )
-    from wavconformer.checkpoint.models import (
-        Wav2Vec2ConformerForAudioFrameClassification,
-        Wav2Vec2ConformerForCTC,
-        Wav2Vec2ConformerForPreTraining,
-        Wav2Vec2ConformerForSequenceClassification,
-        Wav2Vec2ConformerForXVector,
-        Wav2Vec2ConformerModel,
-        Wav2Vec2ConformerPreTrainedModel,
-    )
-    from wavconformer.config import Wav2Vec2ConformerConfig
-    from wavconformer.errors import AudioError, CheckpointError, ConfigError, DataError, WavConformerError
-    from wavconformer.model.masking import compute_mask_indices, sample_negative_indices
-    from wavconformer.model.outputs import (
-        CausalLMOutput,
-        SequenceClassifierOutput,
-        TokenClassifierOutput,
-        Wav2Vec2ConformerBaseModelOutput,
-        Wav2Vec2ConformerForPreTrainingOutput,
-        XVectorOutput,
-    )
-    from wavconformer.processing import (
-        BatchFeature,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2CTCTokenizerOutput,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2Processor,
-    )
-    from wavconformer.tasks.transcribe import Transcript, load_model, transcribe
+
+_HOMES = _read_homes()
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(_ALIASES.get(name, name))
-    if home is None:
+    if name not in _HOMES:
         raise AttributeError(f"module 'wavconformer' has no attribute '{name}'")
-    value = getattr(importlib.import_module(home), _ALIASES.get(name, name))
+    module, attribute = _HOMES[name]
+    value = getattr(importlib.import_module(module), attribute)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted([*globals(), *_HOMES])

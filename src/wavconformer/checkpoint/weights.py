@@ -125,7 +125,12 @@ def _open_pickle(path: Path) -> Iterator[dict[str, LazyTensor]]:
         raise CheckpointError(
             f"{path} holds more than tensors by name; for a fairseq checkpoint use `wavconformer convert`."
         )
-    yield {str(name): _Loaded(tensor) for name, tensor in content.items()}
+    yield loaded(content)
+
+
+def loaded(tensors: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
+    """Tensors in memory, as if in a file."""
+    return {str(name): _Loaded(tensor) for name, tensor in tensors.items()}
 
 
 # --- writing

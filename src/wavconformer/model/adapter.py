@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.convolution import strided_convolution
+from wavconformer.model.layers import Conv1d, LayerNorm, Linear
 from wavconformer.model.lengths import ADAPTER_PADDING, conv_length, length_mask
 
 
@@ -16,7 +17,7 @@ class AdapterLayer(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
         size = config.output_hidden_size or config.hidden_size
-        self.conv = nn.Conv1d(
+        self.conv = Conv1d(
             size, 2 * size, config.adapter_kernel_size, stride=config.adapter_stride, padding=ADAPTER_PADDING
         )
 
@@ -37,8 +38,8 @@ class Adapter(nn.Module):
         self.proj: nn.Linear | None = None
         self.proj_layer_norm: nn.LayerNorm | None = None
         if config.output_hidden_size and config.output_hidden_size != config.hidden_size:
-            self.proj = nn.Linear(config.hidden_size, config.output_hidden_size)
-            self.proj_layer_norm = nn.LayerNorm(config.output_hidden_size)
+            self.proj = Linear(config.hidden_size, config.output_hidden_size)
+            self.proj_layer_norm = LayerNorm(config.output_hidden_size)
         self.layers = nn.ModuleList(AdapterLayer(config) for _ in range(config.num_adapter_layers))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:

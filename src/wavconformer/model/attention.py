@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.layers import Linear
 
 # Queries that relative attention handles at once: bounds its memory to O(block · T).
 QUERY_BLOCK = 512
@@ -27,7 +28,6 @@ class RotaryPositions(nn.Module):
         self.head_size = config.head_size
         self.base = config.rotary_embedding_base
         self.register_buffer("inv_freq", torch.empty(self.head_size // 2))
-        self.reset_buffers()
 
     @torch.no_grad()
     def reset_buffers(self) -> None:
@@ -67,10 +67,10 @@ class SelfAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.scale = config.head_size**-0.5
         self.dropout = config.attention_dropout
-        self.linear_q = nn.Linear(size, size)
-        self.linear_k = nn.Linear(size, size)
-        self.linear_v = nn.Linear(size, size)
-        self.linear_out = nn.Linear(size, size)
+        self.linear_q = Linear(size, size)
+        self.linear_k = Linear(size, size)
+        self.linear_v = Linear(size, size)
+        self.linear_out = Linear(size, size)
 
     def forward(
         self, hidden: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
@@ -136,9 +136,9 @@ class RelativeSelfAttention(SelfAttention):
 
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__(config)
-        self.linear_pos = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.pos_bias_u = nn.Parameter(torch.zeros(self.num_heads, config.head_size))
-        self.pos_bias_v = nn.Parameter(torch.zeros(self.num_heads, config.head_size))
+        self.linear_pos = Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.pos_bias_u = nn.Parameter(torch.empty(self.num_heads, config.head_size))
+        self.pos_bias_v = nn.Parameter(torch.empty(self.num_heads, config.head_size))
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, positions: object, mask: Tensor | None, output_attentions: bool

@@ -43,11 +43,11 @@ class FrameBatchNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.momentum = momentum
-        self.weight = nn.Parameter(torch.ones(size))
-        self.bias = nn.Parameter(torch.zeros(size))
-        self.register_buffer("running_mean", torch.zeros(size))
-        self.register_buffer("running_var", torch.ones(size))
-        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+        self.weight = nn.Parameter(torch.empty(size))
+        self.bias = nn.Parameter(torch.empty(size))
+        self.register_buffer("running_mean", torch.empty(size))
+        self.register_buffer("running_var", torch.empty(size))
+        self.register_buffer("num_batches_tracked", torch.empty((), dtype=torch.long))
 
     @torch.no_grad()
     def reset_buffers(self) -> None:

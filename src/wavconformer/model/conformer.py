@@ -11,6 +11,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.activations import activation
 from wavconformer.model.attention import SCHEMES, SelfAttention
 from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts
+from wavconformer.model.layers import Conv1d, LayerNorm, Linear
 
 
 class FeedForward(nn.Module):
@@ -18,8 +19,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
-        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.intermediate_dense = Linear(config.hidden_size, config.intermediate_size)
+        self.output_dense = Linear(config.intermediate_size, config.hidden_size)
         self.activation = activation(config.hidden_act)
         self.inner_dropout = config.activation_dropout
         self.dropout = config.hidden_dropout
@@ -36,11 +37,11 @@ class ConvolutionModule(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
         size, kernel = config.hidden_size, config.conv_depthwise_kernel_size
-        self.layer_norm = nn.LayerNorm(size)
-        self.pointwise_conv1 = nn.Conv1d(size, 2 * size, kernel_size=1, bias=False)
-        self.depthwise_conv = nn.Conv1d(size, size, kernel, padding=kernel // 2, groups=size, bias=False)
+        self.layer_norm = LayerNorm(size)
+        self.pointwise_conv1 = Conv1d(size, 2 * size, kernel_size=1, bias=False)
+        self.depthwise_conv = Conv1d(size, size, kernel, padding=kernel // 2, groups=size, bias=False)
         self.batch_norm = FrameBatchNorm(size)
-        self.pointwise_conv2 = nn.Conv1d(size, size, kernel_size=1, bias=False)
+        self.pointwise_conv2 = Conv1d(size, size, kernel_size=1, bias=False)
         self.activation = activation(config.hidden_act)
         self.dropout = config.conformer_conv_dropout
 
@@ -60,9 +61,9 @@ class LanguageAdapter(nn.Module):
 
     def __init__(self, size: int, bottleneck: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(size)
-        self.linear_1 = nn.Linear(size, bottleneck)
-        self.linear_2 = nn.Linear(bottleneck, size)
+        self.norm = LayerNorm(size)
+        self.linear_1 = Linear(size, bottleneck)
+        self.linear_2 = Linear(bottleneck, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, T, D)."""
@@ -76,14 +77,14 @@ class ConformerBlock(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
         size = config.hidden_size
-        self.ffn1_layer_norm = nn.LayerNorm(size)
+        self.ffn1_layer_norm = LayerNorm(size)
         self.ffn1 = FeedForward(config)
-        self.self_attn_layer_norm = nn.LayerNorm(size)
+        self.self_attn_layer_norm = LayerNorm(size)
         self.self_attn: SelfAttention = SCHEMES[config.position_embeddings_type][1](config)
         self.conv_module = ConvolutionModule(config)
-        self.ffn2_layer_norm = nn.LayerNorm(size)
+        self.ffn2_layer_norm = LayerNorm(size)
         self.ffn2 = FeedForward(config)
-        self.final_layer_norm = nn.LayerNorm(size)
+        self.final_layer_norm = LayerNorm(size)
         self.attention_dropout = config.attention_dropout
         if config.adapter_attn_dim is not None:
             self.adapter_layer: LanguageAdapter | None = LanguageAdapter(size, config.adapter_attn_dim)
@@ -141,7 +142,7 @@ class ConformerEncoder(nn.Module):
         positions = SCHEMES[config.position_embeddings_type][0]
         self.embed_positions = None if positions is None else positions(config)
         self.pos_conv_embed = UnusedPositionalConv(config)
-        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(ConformerBlock(config) for _ in range(config.num_hidden_layers))
         self.dropout = config.hidden_dropout
         self.layerdrop = config.layerdrop

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.activations import activation
 from wavconformer.model.convolution import strided_convolution
+from wavconformer.model.layers import Conv1d, LayerNorm, Linear
 from wavconformer.model.lengths import conv_length, length_mask
 
 
@@ -22,8 +23,8 @@ class NormOverTime(nn.Module):
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
         self.eps = eps
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -45,7 +46,7 @@ class ConvLayer(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig, index: int) -> None:
         super().__init__()
         channels = config.conv_dim[index]
-        self.conv = nn.Conv1d(
+        self.conv = Conv1d(
             config.conv_dim[index - 1] if index else 1,
             channels,
             kernel_size=config.conv_kernel[index],
@@ -54,7 +55,7 @@ class ConvLayer(nn.Module):
         )
         self.layer_norm: nn.Module | None = None
         if config.feat_extract_norm == "layer":
-            self.layer_norm = nn.LayerNorm(channels)
+            self.layer_norm = LayerNorm(channels)
         elif index == 0:
             self.layer_norm = NormOverTime(channels)
         self.activation = activation(config.feat_extract_activation)
@@ -100,8 +101,8 @@ class FeatureProjection(nn.Module):
 
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
-        self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
-        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.layer_norm = LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
+        self.projection = Linear(config.conv_dim[-1], config.hidden_size)
         self.dropout = config.feat_proj_dropout
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import ConfigError
 from wavconformer.model.backbone import Backbone, Encoded
 from wavconformer.model.base import SpeechModel
+from wavconformer.model.layers import Linear
 from wavconformer.model.lengths import (
     least_adapter_frames,
     least_tdnn_frames,
@@ -109,7 +110,7 @@ class ForCTC(TaskModel):
                 f"target_lang is '{target_lang}', but the model has no language adapters: adapter_attn_dim isn't set."
             )
         self.target_lang = "eng" if target_lang is None and config.adapter_attn_dim is not None else target_lang
-        self.lm_head = nn.Linear(self.output_size, config.vocab_size)
+        self.lm_head = Linear(self.output_size, config.vocab_size)
         self.init_weights(skip=self.wav2vec2_conformer)
 
     @property
@@ -216,8 +217,8 @@ class ForSequenceClassification(WeightedLayerModel):
 
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__(config)
-        self.projector = nn.Linear(config.hidden_size, config.classifier_proj_size)
-        self.classifier = nn.Linear(config.classifier_proj_size, config.num_labels)
+        self.projector = Linear(config.hidden_size, config.classifier_proj_size)
+        self.classifier = Linear(config.classifier_proj_size, config.num_labels)
         self.init_weights(skip=self.wav2vec2_conformer)
 
     def forward(
@@ -259,7 +260,7 @@ class ForAudioFrameClassification(WeightedLayerModel):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = Linear(config.hidden_size, config.num_labels)
         self.init_weights(skip=self.wav2vec2_conformer)
 
     def forward(
@@ -306,10 +307,10 @@ class ForXVector(WeightedLayerModel):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__(config)
         inputs = config.hidden_size if config.use_weighted_layer_sum else self.output_size
-        self.projector = nn.Linear(inputs, config.tdnn_dim[0])
+        self.projector = Linear(inputs, config.tdnn_dim[0])
         self.tdnn = nn.ModuleList(TDNNLayer(config, index) for index in range(len(config.tdnn_dim)))
-        self.feature_extractor = nn.Linear(2 * config.tdnn_dim[-1], config.xvector_output_dim)
-        self.classifier = nn.Linear(config.xvector_output_dim, config.xvector_output_dim)
+        self.feature_extractor = Linear(2 * config.tdnn_dim[-1], config.xvector_output_dim)
+        self.classifier = Linear(config.xvector_output_dim, config.xvector_output_dim)
         self.objective = AMSoftmaxLoss(config.xvector_output_dim, config.num_labels)
         self.init_weights(skip=self.wav2vec2_conformer)
 
@@ -369,8 +370,8 @@ class ForPreTraining(TaskModel):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__(config)
         self.quantizer = GumbelVectorQuantizer(config)
-        self.project_hid = nn.Linear(self.output_size, config.proj_codevector_dim)
-        self.project_q = nn.Linear(config.codevector_dim, config.proj_codevector_dim)
+        self.project_hid = Linear(self.output_size, config.proj_codevector_dim)
+        self.project_q = Linear(config.codevector_dim, config.proj_codevector_dim)
         self.init_weights(skip=self.wav2vec2_conformer)
 
     def set_gumbel_temperature(self, temperature: float) -> None:

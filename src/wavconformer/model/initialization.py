@@ -73,15 +73,13 @@ def initialize_module(module: nn.Module, owner: nn.Module | None, name: str, std
 
 
 def _initialize_linear(module: nn.Linear, owner: nn.Module | None, name: str, std: float) -> None:
-    if isinstance(owner, FeatureProjection):
+    if isinstance(owner, FeatureProjection) or name in ("project_hid", "project_q"):
         bound = math.sqrt(1.0 / module.in_features)
         init.uniform_(module.weight, -bound, bound)
         init.uniform_(module.bias, -bound, bound)
     elif isinstance(owner, GumbelVectorQuantizer):
         init.normal_(module.weight, std=1.0)
         init.zeros_(module.bias)
-    elif name in ("project_hid", "project_q"):
-        module.reset_parameters()
     else:
         init.normal_(module.weight, std=std)
         if module.bias is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.layers import Linear
 
 
 class GumbelVectorQuantizer(nn.Module):
@@ -21,7 +22,7 @@ class GumbelVectorQuantizer(nn.Module):
         self.num_entries = config.num_codevectors_per_group
         size = config.codevector_dim // self.num_groups
         self.codevectors = nn.Parameter(torch.empty(1, self.num_groups * self.num_entries, size))
-        self.weight_proj = nn.Linear(config.conv_dim[-1], self.num_groups * self.num_entries)
+        self.weight_proj = Linear(config.conv_dim[-1], self.num_groups * self.num_entries)
         self.temperature = 2.0
 
     def forward(

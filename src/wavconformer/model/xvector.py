@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.layers import Linear
 from wavconformer.model.lengths import masked_mean, masked_std
 
 
@@ -18,7 +19,7 @@ class TDNNLayer(nn.Module):
         inputs = config.tdnn_dim[max(index - 1, 0)]
         self.width = config.tdnn_kernel[index]
         self.dilation = config.tdnn_dilation[index]
-        self.kernel = nn.Linear(inputs * self.width, config.tdnn_dim[index])
+        self.kernel = Linear(inputs * self.width, config.tdnn_dim[index])
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T - dilation · (width - 1), C')."""

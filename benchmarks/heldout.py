@@ -1,0 +1,50 @@
+"""Word and character error rates of a checkpoint over recordings with known texts.
+
+    python -m benchmarks.heldout RECORDINGS [--model MODEL] [--recorded COLUMN]
+
+RECORDINGS is a folder with a transcripts.tsv (columns: file, set, text, and others). With `--recorded` the texts are
+also compared, one by one, with those that another implementation gave, as recorded in that column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import jiwer
+
+from wavconformer import load_model
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recordings", type=Path)
+    parser.add_argument("--model", help="folder or Hub repository; the shipped checkpoint by default")
+    parser.add_argument("--recorded", help="column with another implementation's texts")
+    arguments = parser.parse_args()
+
+    transcriber = load_model(arguments.model, device="cpu")
+    said, heard, differing = defaultdict(list), defaultdict(list), []
+    with (arguments.recordings / "transcripts.tsv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    for row in rows:
+        text = transcriber(arguments.recordings / row["file"]).text
+        said[row["set"]].append(row["text"])
+        heard[row["set"]].append(text)
+        if arguments.recorded and text != row[arguments.recorded]:
+            differing.append(f"{row['file']}: {text!r}, recorded {row[arguments.recorded]!r}")
+
+    for name in sorted(said):
+        wer, cer = jiwer.wer(said[name], heard[name]), jiwer.cer(said[name], heard[name])
+        print(f"{name} ({len(said[name])}): WER {wer:.2%}, CER {cer:.2%}")
+    if arguments.recorded:
+        print(f"{len(rows) - len(differing)} of {len(rows)} texts equal to those recorded")
+        print(*differing, sep="\n")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

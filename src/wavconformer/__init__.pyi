@@ -1,0 +1,48 @@
+from wavconformer.audio import load_audio as load_audio
+from wavconformer.audio import stream_audio as stream_audio
+from wavconformer.auto import AutoConfig as AutoConfig
+from wavconformer.auto import AutoFeatureExtractor as AutoFeatureExtractor
+from wavconformer.auto import AutoModel as AutoModel
+from wavconformer.auto import AutoModelForAudioClassification as AutoModelForAudioClassification
+from wavconformer.auto import AutoModelForAudioFrameClassification as AutoModelForAudioFrameClassification
+from wavconformer.auto import AutoModelForAudioXVector as AutoModelForAudioXVector
+from wavconformer.auto import AutoModelForCTC as AutoModelForCTC
+from wavconformer.auto import AutoModelForPreTraining as AutoModelForPreTraining
+from wavconformer.auto import AutoProcessor as AutoProcessor
+from wavconformer.auto import AutoTokenizer as AutoTokenizer
+from wavconformer.checkpoint.models import (
+    Wav2Vec2ConformerForAudioFrameClassification as Wav2Vec2ConformerForAudioFrameClassification,
+)
+from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC as Wav2Vec2ConformerForCTC
+from wavconformer.checkpoint.models import Wav2Vec2ConformerForPreTraining as Wav2Vec2ConformerForPreTraining
+from wavconformer.checkpoint.models import (
+    Wav2Vec2ConformerForSequenceClassification as Wav2Vec2ConformerForSequenceClassification,
+)
+from wavconformer.checkpoint.models import Wav2Vec2ConformerForXVector as Wav2Vec2ConformerForXVector
+from wavconformer.checkpoint.models import Wav2Vec2ConformerModel as Wav2Vec2ConformerModel
+from wavconformer.checkpoint.models import Wav2Vec2ConformerPreTrainedModel as Wav2Vec2ConformerPreTrainedModel
+from wavconformer.config import Wav2Vec2ConformerConfig as Wav2Vec2ConformerConfig
+from wavconformer.errors import AudioError as AudioError
+from wavconformer.errors import CheckpointError as CheckpointError
+from wavconformer.errors import ConfigError as ConfigError
+from wavconformer.errors import DataError as DataError
+from wavconformer.errors import WavConformerError as WavConformerError
+from wavconformer.model.masking import compute_mask_indices as compute_mask_indices
+from wavconformer.model.masking import sample_negative_indices as sample_negative_indices
+from wavconformer.model.outputs import CausalLMOutput as CausalLMOutput
+from wavconformer.model.outputs import SequenceClassifierOutput as SequenceClassifierOutput
+from wavconformer.model.outputs import TokenClassifierOutput as TokenClassifierOutput
+from wavconformer.model.outputs import Wav2Vec2ConformerBaseModelOutput as Wav2Vec2ConformerBaseModelOutput
+from wavconformer.model.outputs import Wav2Vec2ConformerForPreTrainingOutput as Wav2Vec2ConformerForPreTrainingOutput
+from wavconformer.model.outputs import XVectorOutput as XVectorOutput
+from wavconformer.processing import BatchFeature as BatchFeature
+from wavconformer.processing import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
+from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTokenizerOutput
+from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
+from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
+from wavconformer.tasks.transcribe import Transcriber as Transcriber
+from wavconformer.tasks.transcribe import Transcript as Transcript
+from wavconformer.tasks.transcribe import load_model as load_model
+from wavconformer.tasks.transcribe import transcribe as transcribe
+
+__version__: str

@@ -1,0 +1,117 @@
+"""The Auto names that users' code has, so that a one-word import change suffices.
+
+There is one family of models here, so each of them knows its class; a checkpoint of another family is refused by its
+configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar
+
+from wavconformer.checkpoint.models import (
+    Wav2Vec2ConformerForAudioFrameClassification,
+    Wav2Vec2ConformerForCTC,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2ConformerForSequenceClassification,
+    Wav2Vec2ConformerForXVector,
+    Wav2Vec2ConformerModel,
+)
+from wavconformer.checkpoint.pretrained import PreTrained
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.files import SOURCE_ARGUMENTS, Source
+from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
+Name = str | os.PathLike[str]
+
+
+class _Auto:
+    """Refuses to be made: an Auto class only chooses another."""
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is not made directly: use {type(self).__name__}.from_pretrained(name).")
+
+
+class AutoConfig(_Auto):
+    """Chooses the configuration class."""
+
+    @classmethod
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2ConformerConfig:
+        """As `Wav2Vec2ConformerConfig.from_pretrained`."""
+        return Wav2Vec2ConformerConfig.from_pretrained(name, **arguments)
+
+
+class AutoFeatureExtractor(_Auto):
+    """Chooses the feature extractor class."""
+
+    @classmethod
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2FeatureExtractor:
+        """As `Wav2Vec2FeatureExtractor.from_pretrained`."""
+        return Wav2Vec2FeatureExtractor.from_pretrained(name, **arguments)
+
+
+class AutoTokenizer(_Auto):
+    """Chooses the tokenizer class."""
+
+    @classmethod
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2CTCTokenizer:
+        """As `Wav2Vec2CTCTokenizer.from_pretrained`."""
+        return Wav2Vec2CTCTokenizer.from_pretrained(name, **arguments)
+
+
+class AutoProcessor(_Auto):
+    """Chooses the processor class, by what the checkpoint holds."""
+
+    @classmethod
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2Processor | Wav2Vec2FeatureExtractor:
+        """The whole processor, or the feature extractor alone where the checkpoint has no vocabulary."""
+        given = {key: value for key, value in arguments.items() if key in SOURCE_ARGUMENTS}
+        if Source.take(name, given).find("vocab.json") is None:
+            return Wav2Vec2FeatureExtractor.from_pretrained(name, **arguments)
+        return Wav2Vec2Processor.from_pretrained(name, **arguments)
+
+
+class AutoModel(_Auto):
+    """Chooses the bare model; its subclasses the models with a head."""
+
+    model_class: ClassVar[type[PreTrained]] = Wav2Vec2ConformerModel
+
+    @classmethod
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Any:
+        """As the chosen class's `from_pretrained`."""
+        return cls.model_class.from_pretrained(name, **arguments)
+
+    @classmethod
+    def from_config(cls, config: Wav2Vec2ConformerConfig, **arguments: Any) -> PreTrained:
+        """A model of that configuration with starting weights."""
+        return cls.model_class(config, **arguments)
+
+
+class AutoModelForCTC(AutoModel):
+    """Chooses the CTC model."""
+
+    model_class = Wav2Vec2ConformerForCTC
+
+
+class AutoModelForPreTraining(AutoModel):
+    """Chooses the pretraining model."""
+
+    model_class = Wav2Vec2ConformerForPreTraining
+
+
+class AutoModelForAudioClassification(AutoModel):
+    """Chooses the sequence classifier."""
+
+    model_class = Wav2Vec2ConformerForSequenceClassification
+
+
+class AutoModelForAudioFrameClassification(AutoModel):
+    """Chooses the frame classifier."""
+
+    model_class = Wav2Vec2ConformerForAudioFrameClassification
+
+
+class AutoModelForAudioXVector(AutoModel):
+    """Chooses the speaker model."""
+
+    model_class = Wav2Vec2ConformerForXVector

@@ -1,0 +1,241 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from wavconformer import __version__
+from wavconformer.errors import WavConformerError
+
+if TYPE_CHECKING:
+    from wavconformer.tasks.transcribe import Transcript
+
+app = typer.Typer(
+    name="wavconformer",
+    help="Wav2Vec2-Conformer speech models: transcribe recordings, look at checkpoints, convert them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+# What a command may raise on account of its input; anything else is a bug of ours and shows its traceback.
+INPUT_ERRORS = (WavConformerError, OSError, ValueError)
+
+
+class Format(str, Enum):
+    """Of the text that `transcribe` gives."""
+
+    txt = "txt"
+    json = "json"
+
+
+def _version(value: bool) -> None:
+    if value:
+        out.print(f"wavconformer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    context.obj = {"debug": debug}
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder, Hub repository, or 'tiny-en', which ships with the package.")
+]
+
+
+@app.command()
+def transcribe(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Plain text, or JSON with the time of each word.")] = Format.txt,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Turn recordings into text.
+
+    One recording gives its text; of several each line is a file name, a tab and the text. A recording that can't be
+    read is reported and the others go on; the exit code is then 1.
+    """
+    targets = None if output is None else _targets(files, output, format)
+    _use_threads(threads)
+    from wavconformer.tasks.transcribe import load_model
+
+    transcriber = load_model(model, device=device)
+    failed = 0
+    with _progress(len(files), "transcribing") as advance:
+        for number, file in enumerate(files):
+            try:
+                transcript = transcriber(file)
+            except INPUT_ERRORS as error:
+                if context.obj["debug"]:
+                    raise
+                failed += 1
+                _complain(error)
+            else:
+                text = _formatted(file, transcript, format, several=len(files) > 1 and targets is None)
+                if targets is None:
+                    out.print(text)
+                else:
+                    from wavconformer.files import write_text
+
+                    write_text(targets[number], text + "\n")
+            advance()
+    if failed:
+        if len(files) > 1:
+            err.print(f"[red]{failed} of {len(files)} recordings could not be transcribed.[/red]")
+        raise typer.Exit(1)
+
+
+def _targets(files: list[Path], output: Path, format: Format) -> list[Path]:
+    targets = [output / f"{file.stem}.{format.value}" for file in files]
+    for number, target in enumerate(targets):
+        if target in targets[:number]:
+            twin = files[targets.index(target)]
+            raise typer.BadParameter(f"'{twin}' and '{files[number]}' would both be written to '{target}'.")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
+    return targets
+
+
+def _formatted(file: Path, transcript: Transcript, format: Format, *, several: bool) -> str:
+    if format is Format.json:
+        return json.dumps({"file": str(file), **transcript.as_dict()}, ensure_ascii=False)
+    return f"{file}\t{transcript.text}" if several else transcript.text
+
+
+@app.command()
+def demo() -> None:
+    """Transcribe the sample recordings that ship with the package."""
+    from wavconformer.assets import samples
+    from wavconformer.tasks.transcribe import load_model
+
+    transcriber = load_model()
+    for path in samples():
+        out.print(f"{path.name:14} {transcriber(path).text}")
+
+
+@app.command()
+def info(model: Model) -> None:
+    """Show what a checkpoint is: its shape, parameters, size and labels. The weights aren't loaded."""
+    from wavconformer.assets import model_place
+    from wavconformer.tasks.info import model_info
+
+    for name, value in model_info(model_place(model)).rows():
+        out.print(f"{name:18} {value}")
+
+
+@app.command()
+def check(
+    model: Model,
+    audio: Annotated[Path | None, typer.Option(help="A recording to run, in place of noise.")] = None,
+    text: Annotated[str | None, typer.Option(help="What is said in it.")] = None,
+) -> None:
+    """Prove that a checkpoint is whole and runs right: alone, padded, and beside transformers if that is installed."""
+    from wavconformer.assets import model_place
+    from wavconformer.tasks.check import check as findings
+
+    if text is not None and audio is None:
+        raise typer.BadParameter("--text needs the --audio that it is said in.")
+    passed = True
+    for finding in findings(model_place(model), audio, text):
+        sign = {True: "[green]ok[/green]    ", False: "[red]FAILED[/red]", None: "[yellow]-[/yellow]     "}[
+            finding.passed
+        ]
+        Console(soft_wrap=True, highlight=False).print(f"{sign} {finding.name:15} {escape(finding.detail)}")
+        passed = passed and finding.passed is not False
+    if not passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="A fairseq wav2vec2-conformer checkpoint (.pt).")],
+    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    dictionary: Annotated[
+        Path | None, typer.Option("--dict", help="Its dict.ltr.txt; by default the one beside it.")
+    ] = None,
+) -> None:
+    """Turn a fairseq checkpoint into a folder that wavconformer and transformers read; fairseq isn't needed."""
+    from wavconformer.tasks.convert import convert_fairseq
+
+    made = convert_fairseq(checkpoint, output, dictionary)
+    out.print(f"{made.architecture} written to {made.folder}")
+    if made.left_over:
+        err.print(f"[yellow]Without a place in it: {escape(', '.join(made.left_over))}[/yellow]")
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def _progress(total: int, verb: str) -> Iterator[Any]:
+    """A bar on standard error for several files, where somebody watches."""
+    if total < 2 or not err.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(verb, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _complain(error: BaseException) -> None:
+    err.print(f"[red]{escape(' '.join(str(error).split()) or type(error).__name__)}[/red]")
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    err.print(f"[yellow]{escape(' '.join(str(message).split()))}[/yellow]")
+
+
+def main() -> None:
+    """Runs the command line: exit code 0, 1 where the input is at fault, 2 for wrong usage, 130 when interrupted."""
+    warnings.showwarning = _warn
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except INPUT_ERRORS as error:
+        if debug:
+            raise
+        _complain(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("[red]Interrupted.[/red]")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does: nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

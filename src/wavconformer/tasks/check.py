@@ -1,0 +1,195 @@
+"""Is this checkpoint whole, and does it give here what it gives in `transformers`? Proof for any checkpoint."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavconformer.audio import AudioSource, load_audio
+from wavconformer.checkpoint.models import (
+    Wav2Vec2ConformerForAudioFrameClassification,
+    Wav2Vec2ConformerForCTC,
+    Wav2Vec2ConformerForPreTraining,
+    Wav2Vec2ConformerForSequenceClassification,
+    Wav2Vec2ConformerForXVector,
+    Wav2Vec2ConformerModel,
+)
+from wavconformer.checkpoint.pretrained import PreTrained
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.errors import WavConformerError
+from wavconformer.files import Source
+from wavconformer.processing import Wav2Vec2FeatureExtractor
+from wavconformer.tasks.transcribe import load_model
+
+# Largest difference that counts as equal, relative to the largest value of the output.
+TOLERANCE = 1e-4
+
+CLASSES: dict[str, type[PreTrained]] = {
+    cls.__name__: cls
+    for cls in (
+        Wav2Vec2ConformerModel,
+        Wav2Vec2ConformerForCTC,
+        Wav2Vec2ConformerForSequenceClassification,
+        Wav2Vec2ConformerForAudioFrameClassification,
+        Wav2Vec2ConformerForXVector,
+        Wav2Vec2ConformerForPreTraining,
+    )
+}
+# The output that a class is compared by.
+_MAIN_OUTPUT = {
+    "Wav2Vec2ConformerModel": "last_hidden_state",
+    "Wav2Vec2ConformerForXVector": "embeddings",
+    "Wav2Vec2ConformerForPreTraining": "projected_states",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked. passed: None where it couldn't be."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def check(
+    name: str | os.PathLike[str], audio: AudioSource | None = None, text: str | None = None, **source: Any
+) -> Iterator[Finding]:
+    """Checks a checkpoint, one finding after another.
+
+    name: folder or Hub repository. audio: a recording to run, in place of noise. text: what is said in it.
+
+    Raises nothing that the checkpoint is to blame for: that is a finding, and the last one.
+    """
+    where = Source.take(name, dict(source))
+    try:
+        config = Wav2Vec2ConformerConfig.from_source(where)
+    except WavConformerError as error:
+        yield Finding("configuration", False, str(error))
+        return
+    cls = CLASSES.get(next(iter(config.architectures or ()), ""), Wav2Vec2ConformerModel)
+    yield Finding("configuration", True, f"complete, for {cls.__name__}")
+    try:
+        model, info = cls.from_pretrained(name, output_loading_info=True, **source)
+    except WavConformerError as error:
+        yield Finding("weights", False, str(error))
+        return
+    missing = [key for key in info["missing_keys"] if "inv_freq" not in key and "num_batches" not in key]
+    odd = [f"missing {', '.join(missing)}"] if missing else []
+    odd += [f"not used {', '.join(info['unexpected_keys'])}"] if info["unexpected_keys"] else []
+    yield Finding("weights", not odd, "; ".join(odd) or f"all {len(model.state_dict())} tensors in place")
+    finite = all(bool(p.isfinite().all()) for p in model.parameters())
+    yield Finding("finite weights", finite, "no NaN, no infinity" if finite else "NaN or infinity among the weights")
+
+    extractor = _feature_extractor(name, source)
+    waveform = _noise() if audio is None else load_audio(audio, sampling_rate=extractor.sampling_rate)
+    yield _frame_rate(model, extractor, waveform)
+    yield _padding(model, extractor, waveform)
+    yield _rival(name, cls.__name__, model, extractor, waveform, source)
+    if isinstance(model, Wav2Vec2ConformerForCTC):
+        yield from _reading(name, audio, text, source)
+
+
+def _feature_extractor(name: str | os.PathLike[str], source: dict[str, Any]) -> Wav2Vec2FeatureExtractor:
+    where = Source.take(name, dict(source))
+    has_one = any(where.find(file) for file in ("preprocessor_config.json", "processor_config.json"))
+    return Wav2Vec2FeatureExtractor.from_pretrained(name, **source) if has_one else Wav2Vec2FeatureExtractor()
+
+
+def _noise(seconds: float = 2.0) -> NDArray[np.float32]:
+    """Noise whose loudness swells and fades, so that its frames differ."""
+    random = np.random.default_rng(0)
+    swell = 0.05 + np.abs(np.sin(np.linspace(0, 6 * np.pi, int(seconds * 16_000))))
+    return (random.standard_normal(len(swell)) * swell * 0.1).astype(np.float32)
+
+
+def _inputs(extractor: Wav2Vec2FeatureExtractor, *waveforms: NDArray[np.float32]) -> dict[str, Tensor]:
+    return dict(
+        extractor(
+            list(waveforms),
+            sampling_rate=extractor.sampling_rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+    )
+
+
+def _output(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.inference_mode():
+        output = model(**inputs)
+    tensor: Tensor = output[_MAIN_OUTPUT.get(type(model).__name__, "logits")]
+    return tensor
+
+
+def _frame_rate(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform: NDArray[np.float32]) -> Finding:
+    with torch.inference_mode():
+        frames = model.base_model(**_inputs(extractor, waveform)).last_hidden_state.shape[1]
+    expected = int(model.feature_lengths(len(waveform)))
+    rate = model.config.frame_rate(extractor.sampling_rate)
+    detail = f"{frames} frames of {len(waveform)} samples, {rate:g} a second"
+    return Finding("frame rate", frames == expected, detail)
+
+
+def _padding(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform: NDArray[np.float32]) -> Finding:
+    alone = _output(model, _inputs(extractor, waveform))[0]
+    longer = np.concatenate([waveform, _noise(1.0)])
+    batched = _output(model, _inputs(extractor, waveform, longer))[0]
+    if alone.ndim == 2:
+        batched = batched[: len(alone)]
+    difference = _relative(alone, batched)
+    detail = f"alone and in a padded batch differ by {difference:.1e} of the largest value"
+    return Finding("padding", difference <= TOLERANCE, detail)
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / one.abs().max().clamp(min=1e-12))
+
+
+def _rival(
+    name: str | os.PathLike[str],
+    class_name: str,
+    model: PreTrained,
+    extractor: Wav2Vec2FeatureExtractor,
+    waveform: NDArray[np.float32],
+    source: dict[str, Any],
+) -> Finding:
+    if importlib.util.find_spec("transformers") is None:
+        return Finding("transformers", None, "not installed: `pip install transformers` to compare side by side")
+    if model.config.adapter_attn_dim is not None:
+        return Finding("transformers", None, "its Conformer has no language adapters: nothing to compare with")
+    transformers = importlib.import_module("transformers")  # never imported but to be compared with
+    theirs = getattr(transformers, class_name).from_pretrained(name, dtype=torch.float32, **source).eval()
+    inputs = {"input_values": _inputs(extractor, waveform)["input_values"]}
+    difference = _relative(_output(theirs, inputs), _output(model, inputs))
+    detail = f"{transformers.__version__} and wavconformer differ by {difference:.1e} of the largest value"
+    return Finding("transformers", difference <= TOLERANCE, detail)
+
+
+def _reading(
+    name: str | os.PathLike[str], audio: AudioSource | None, text: str | None, source: dict[str, Any]
+) -> Iterator[Finding]:
+    try:
+        transcriber = load_model(name, device="cpu", **source)
+    except (WavConformerError, ValueError) as error:
+        yield Finding("vocabulary", False, str(error))
+        return
+    tokens = transcriber.model.lm_head.out_features
+    yield Finding("vocabulary", True, f"{tokens} tokens, as many as the head has")
+    if audio is None:
+        return
+    heard = transcriber(audio).text
+    if text is None:
+        yield Finding("text", None, f"{heard!r} (pass --text to compare)")
+        return
+    equal = heard.lower().split() == text.lower().split()
+    yield Finding("text", equal, f"{heard!r}" if equal else f"{heard!r}, not {text!r}")

@@ -1,0 +1,185 @@
+"""Speech to text: a recording in, its words out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavconformer.assets import DEFAULT_MODEL, model_place
+from wavconformer.audio import SAMPLE_RATE, AudioSource, load_audio
+from wavconformer.decoding.greedy import greedy
+from wavconformer.decoding.words import Word, words
+from wavconformer.errors import AudioError, CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
+    from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2Processor
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said.
+
+    text: all of it. words: each with its start and end in seconds. duration: seconds of audio.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    duration: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Transcriber:
+    """A CTC model with its processor, ready to transcribe."""
+
+    def __init__(self, model: Wav2Vec2ConformerForCTC, processor: Wav2Vec2Processor, name: str = "the model") -> None:
+        """Raises CheckpointError where the vocabulary and the model's head don't belong together."""
+        self.model = model
+        self.processor = processor
+        self.name = name
+        vocabulary, head = max(processor.tokenizer.get_vocab().values()) + 1, model.lm_head.out_features
+        if processor.tokenizer.pad_token_id != model.blank:
+            raise CheckpointError(
+                f"{name}: the tokenizer's padding token has the id {processor.tokenizer.pad_token_id}, but the model's "
+                f"blank is {model.blank} (pad_token_id in config.json). They must be the same."
+            )
+        if vocabulary < head:
+            raise CheckpointError(
+                f"{name}: the vocabulary has {vocabulary} tokens, but the model's head {head}: vocab.json isn't that "
+                "of these weights."
+            )
+        self._symbols = _symbols(processor.tokenizer)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples per second that the model takes, 16,000."""
+        return int(self.processor.feature_extractor.sampling_rate)
+
+    def __call__(self, source: AudioSource, *, sampling_rate: int | None = None) -> Transcript:
+        """Transcribes one recording.
+
+        source: path, bytes, file object, or a mono array with its `sampling_rate`.
+
+        Digital silence gives an empty text. Raises AudioError where the recording can't be read or is shorter than
+        one frame, 25 ms.
+        """
+        waveform = load_audio(source, sampling_rate=self.sampling_rate, source_rate=sampling_rate)
+        duration = len(waveform) / self.sampling_rate
+        least = self.model.config.receptive_field
+        if len(waveform) < least:
+            raise AudioError(
+                f"{describe(source)} is {duration * 1000:.1f} ms long, but the model needs at least "
+                f"{least / self.sampling_rate * 1000:.0f} ms of audio."
+            )
+        if not np.ptp(waveform):
+            return Transcript("", (), duration)
+        frames = self._frame_ids(waveform)
+        tokens = greedy(frames, self.model.blank)
+        found = words(tokens, self._symbols, self.model.config.hop_length / self.sampling_rate)
+        return Transcript(" ".join(word.text for word in found), found, duration)
+
+    def _frame_ids(self, waveform: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The likeliest token of each frame (T,)."""
+        import torch
+
+        inputs = self.processor.feature_extractor(
+            waveform, sampling_rate=self.sampling_rate, return_tensors="pt"
+        ).input_values
+        with torch.inference_mode():
+            logits = self.model(inputs.to(self.model.device)).logits[0]
+        ids: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
+        return ids
+
+
+def _symbols(tokenizer: Wav2Vec2CTCTokenizer) -> list[str | None]:
+    """What each token id reads as: " " for the word delimiter, None for sentence marks and padding."""
+    vocabulary = tokenizer.get_vocab()
+    silent = {tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token}
+    symbols: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    for token, index in vocabulary.items():
+        if token == tokenizer.word_delimiter_token:
+            symbols[index] = " "
+        elif token not in silent:
+            symbols[index] = token.lower() if tokenizer.do_lower_case else token
+    return symbols
+
+
+def load_model(
+    name: str | os.PathLike[str] | None = None,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    target_lang: str | None = None,
+    **source: Any,
+) -> Transcriber:
+    """A CTC model with its processor.
+
+    name: a folder, a Hub repository, or the checkpoint that ships with the package (None or "tiny-en").
+    device: where it runs; the fastest at hand by default. dtype: of the weights, float32 by default.
+    target_lang: the language, where the model has adapters for several.
+    source: revision, cache_dir, token and the like, as in `from_pretrained`.
+
+    Raises CheckpointError where files are missing or don't fit together.
+    """
+    from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
+    from wavconformer.checkpoint.pretrained import default_device
+    from wavconformer.processing import Wav2Vec2Processor
+
+    place = model_place(name)
+    processor = Wav2Vec2Processor.from_pretrained(place, **source)
+    model_arguments: dict[str, Any] = {} if target_lang is None else {"target_lang": target_lang}
+    model, info = Wav2Vec2ConformerForCTC.from_pretrained(
+        place, dtype=dtype, device=device or default_device(), output_loading_info=True, **model_arguments, **source
+    )
+    if any(key.startswith("lm_head") for key in info["missing_keys"]):
+        raise CheckpointError(f"'{place}' holds no CTC head (lm_head): it can't transcribe before it is fine-tuned.")
+    if target_lang is not None:
+        processor.tokenizer.set_target_lang(target_lang)
+    return Transcriber(model, processor, str(name or DEFAULT_MODEL))
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str | None, device: str | None) -> Transcriber:
+    return load_model(name, device=device)
+
+
+def transcribe(
+    source: AudioSource,
+    *,
+    model: Transcriber | str | os.PathLike[str] | None = None,
+    sampling_rate: int | None = None,
+    device: torch.device | str | None = None,
+) -> Transcript:
+    """Transcribes one recording; of many, load the model once with `load_model` and call it.
+
+    source: path, bytes, file object, or a mono array with its `sampling_rate`.
+    model: what `load_model` gave, or a name for it; the checkpoint that ships with the package by default.
+
+    The model named last is kept for the next call. Raises AudioError and CheckpointError.
+    """
+    if not isinstance(model, Transcriber):
+        model = _loaded(None if model is None else os.fspath(model), None if device is None else str(device))
+    return model(source, sampling_rate=sampling_rate)
+
+
+def describe(source: AudioSource) -> str:
+    """How messages name a source."""
+    if isinstance(source, (str, os.PathLike)):
+        return f"'{os.fspath(source)}'"
+    return "The given audio"
+
+
+__all__ = ["SAMPLE_RATE", "Transcriber", "Transcript", "describe", "load_model", "transcribe"]
