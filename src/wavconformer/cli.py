@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(soft_wrap=True, highlight=False, markup=False)
+
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 # What a command may raise on account of its input; anything else is a bug of ours and shows its traceback.
@@ -45,7 +45,7 @@ class Format(str, Enum):
 
 def _version(value: bool) -> None:
     if value:
-        out.print(f"wavconformer {__version__}")
+        typer.echo(f"wavconformer {__version__}")
         raise typer.Exit
 
 
@@ -88,7 +88,8 @@ def transcribe(
     _use_threads(threads)
     from wavconformer.tasks.transcribe import load_model
 
-    transcriber = load_model(model, device=device)
+    with _status(f"loading {model or 'the shipped model'}"):
+        transcriber = load_model(model, device=device)
     failed = 0
     with _progress(len(files), "transcribing") as advance:
         for number, file in enumerate(files):
@@ -102,7 +103,7 @@ def transcribe(
             else:
                 text = _formatted(file, transcript, format, several=len(files) > 1 and targets is None)
                 if targets is None:
-                    out.print(text)
+                    typer.echo(text)
                 else:
                     from wavconformer.files import write_text
 
@@ -134,22 +135,21 @@ def _formatted(file: Path, transcript: Transcript, format: Format, *, several: b
 @app.command()
 def demo() -> None:
     """Transcribe the sample recordings that ship with the package."""
-    from wavconformer.assets import samples
+    from wavconformer.files import samples
     from wavconformer.tasks.transcribe import load_model
 
     transcriber = load_model()
     for path in samples():
-        out.print(f"{path.name:14} {transcriber(path).text}")
+        typer.echo(f"{path.name:14} {transcriber(path).text}")
 
 
 @app.command()
 def info(model: Model) -> None:
     """Show what a checkpoint is: its shape, parameters, size and labels. The weights aren't loaded."""
-    from wavconformer.assets import model_place
     from wavconformer.tasks.info import model_info
 
-    for name, value in model_info(model_place(model)).rows():
-        out.print(f"{name:18} {value}")
+    for name, value in model_info(model).rows():
+        typer.echo(f"{name:18} {value}")
 
 
 @app.command()
@@ -159,13 +159,12 @@ def check(
     text: Annotated[str | None, typer.Option(help="What is said in it.")] = None,
 ) -> None:
     """Prove that a checkpoint is whole and runs right: alone, padded, and beside transformers if that is installed."""
-    from wavconformer.assets import model_place
     from wavconformer.tasks.check import check as findings
 
     if text is not None and audio is None:
         raise typer.BadParameter("--text needs the --audio that it is said in.")
     passed = True
-    for finding in findings(model_place(model), audio, text):
+    for finding in findings(model, audio, text):
         sign = {True: "[green]ok[/green]    ", False: "[red]FAILED[/red]", None: "[yellow]-[/yellow]     "}[
             finding.passed
         ]
@@ -187,7 +186,7 @@ def convert(
     from wavconformer.tasks.convert import convert_fairseq
 
     made = convert_fairseq(checkpoint, output, dictionary)
-    out.print(f"{made.architecture} written to {made.folder}")
+    typer.echo(f"{made.architecture} written to {made.folder}")
     if made.left_over:
         err.print(f"[yellow]Without a place in it: {escape(', '.join(made.left_over))}[/yellow]")
 
@@ -213,6 +212,11 @@ def _progress(total: int, verb: str) -> Iterator[Any]:
         yield lambda: bar.advance(task)
 
 
+def _status(doing: str) -> AbstractContextManager[Any]:
+    """A spinner on standard error, where somebody watches."""
+    return err.status(doing) if err.is_terminal else nullcontext()
+
+
 def _complain(error: BaseException) -> None:
     err.print(f"[red]{escape(' '.join(str(error).split()) or type(error).__name__)}[/red]")
 
@@ -222,8 +226,9 @@ def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def main() -> None:
-    """Runs the command line: exit code 0, 1 where the input is at fault, 2 for wrong usage, 130 when interrupted."""
+    """Runs the command line: exit code 0, 1 where the input is at fault, 2 for wrong usage."""
     warnings.showwarning = _warn
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # our own message says what the Hub didn't give
     debug = "--debug" in sys.argv
     try:
         app()
@@ -232,9 +237,6 @@ def main() -> None:
             raise
         _complain(error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("[red]Interrupted.[/red]")
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does: nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

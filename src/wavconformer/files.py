@@ -13,6 +13,9 @@ from typing import Any
 
 from wavconformer.errors import CheckpointError
 
+# What ships with the package: a small checkpoint and sample recordings.
+ASSETS = Path(__file__).parent / "assets"
+DEFAULT_MODEL = "tiny-en"
 # Arguments of the Hugging Face classes that say where a file comes from; all public `from_pretrained` take them.
 SOURCE_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 
@@ -21,7 +24,7 @@ SOURCE_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force
 class Source:
     """A checkpoint's place: a folder on disk, or a repository of the Hugging Face Hub.
 
-    name: path of a folder, or a repository's "owner/name".
+    name: path of a folder, a repository's "owner/name", or that of a checkpoint that ships with the package.
     revision: branch, tag or commit of the repository.
     cache_dir: where downloads are kept; huggingface_hub's own place by default.
     token: access token of the Hub.
@@ -47,17 +50,20 @@ class Source:
         return cls(name, **{key: value for key, value in given.items() if value is not None})
 
     @property
-    def is_folder(self) -> bool:
-        """Whether the name is a folder on this machine."""
-        return Path(self.name).is_dir()
+    def folder(self) -> Path | None:
+        """The folder on this machine that the name means, its subfolder included; None for a repository."""
+        if Path(self.name).is_dir():
+            return Path(self.name) / self.subfolder
+        shipped = ASSETS / self.name
+        return shipped if shipped.parent == ASSETS and (shipped / "config.json").is_file() else None
 
     def find(self, filename: str) -> Path | None:
         """The local path of `filename`, downloaded if need be, or None where the source has no such file.
 
         Raises CheckpointError where there is neither folder nor repository of that name, or no way to reach it.
         """
-        if self.is_folder:
-            path = Path(self.name) / self.subfolder / filename
+        if self.folder is not None:
+            path = self.folder / filename
             return path if path.is_file() else None
         self._refuse_what_is_no_repository()
         from huggingface_hub import hf_hub_download
@@ -126,19 +132,23 @@ class Source:
             raise CheckpointError(f"There is no folder '{name}'.")
 
     def _contents(self) -> str:
-        folder = Path(self.name) / self.subfolder
-        if not folder.is_dir():
+        if self.folder is None or not self.folder.is_dir():
             return ""
-        names = sorted(path.name for path in folder.iterdir())
+        names = sorted(path.name for path in self.folder.iterdir())
         return f" It holds {', '.join(names[:8])}{', …' if len(names) > 8 else ''}." if names else " It is empty."
 
     def __str__(self) -> str:
         place = f"{self.name}/{self.subfolder}" if self.subfolder else str(self.name)
-        return f"The {'folder' if self.is_folder else 'repository'} '{place}'"
+        return f"The {'repository' if self.folder is None else 'folder'} '{place}'"
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
+def samples() -> list[Path]:
+    """The sample recordings that ship with the package."""
+    return sorted((ASSETS / "samples").glob("*.flac"))
 
 
 def read_json(path: Path) -> Any:

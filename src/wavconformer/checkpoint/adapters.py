@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavconformer.checkpoint.loading import PREFIX
 from wavconformer.checkpoint.weights import open_file, save_tensors
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
 from wavconformer.model.heads import ForCTC
+from wavconformer.model.layers import Linear
 
 HEAD = "lm_head."
 
@@ -57,7 +58,7 @@ def load_adapter(model: ForCTC, source: Source, language: str, use_safetensors: 
     size = found["lm_head.weight"].shape[0]
     head = model.lm_head
     if size != head.out_features:
-        model.lm_head = nn.Linear(head.in_features, size, device=head.weight.device, dtype=head.weight.dtype)
+        model.lm_head = Linear(head.in_features, size, device=head.weight.device, dtype=head.weight.dtype)
         model.config.vocab_size = size
     model.load_state_dict(found, strict=False)
     model.target_lang = language
@@ -69,9 +70,8 @@ def _find(source: Source, language: str, use_safetensors: bool | None) -> Path:
         if (path := source.find(f"adapter.{_checked(language)}{suffix}")) is not None:
             return path
     known = ""
-    if source.is_folder:
-        folder = Path(source.name) / source.subfolder
-        languages = sorted({path.name.split(".")[1] for path in folder.glob("adapter.*.*")})
+    if source.folder is not None:
+        languages = sorted({path.name.split(".")[1] for path in source.folder.glob("adapter.*.*")})
         known = f" It has adapters for: {', '.join(languages)}." if languages else " It has no adapters at all."
     raise CheckpointError(f"{source} has no adapter for the language '{language}'.{known}")
 

@@ -28,6 +28,7 @@ class Wav2Vec2ConformerModel(PreTrained, Backbone):
     It also reads the backbone out of any task model's checkpoint.
     """
 
+
 class Wav2Vec2ConformerForCTC(PreTrained, ForCTC):
     """Speech to text: scores of every token at every frame, and the CTC loss.
 

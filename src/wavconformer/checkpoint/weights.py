@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +23,20 @@ from wavconformer.files import Source, atomic, read_json, write_json
 SAFETENSORS = "model.safetensors"
 LEGACY = "pytorch_model.bin"
 _SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
+# What reading a broken pickle may raise: its bytes are instructions, and damaged ones fail in any way.
+_BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -116,10 +131,10 @@ def _open_safetensors(path: Path) -> Iterator[dict[str, LazyTensor]]:
 def _open_pickle(path: Path) -> Iterator[dict[str, LazyTensor]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except _BROKEN_PICKLE as error:
         raise CheckpointError(
-            f"{path} can't be read as a file of tensors: it is broken, or holds more than tensors, which wavconformer "
-            f"doesn't run. For a fairseq checkpoint use `wavconformer convert`. ({str(error).splitlines()[0]})"
+            f"{path} can't be read as a file of tensors. It is broken: copy or download it again. Or it holds more "
+            "than tensors, which wavconformer doesn't run; for a fairseq checkpoint use `wavconformer convert`."
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise CheckpointError(

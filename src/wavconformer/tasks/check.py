@@ -66,7 +66,8 @@ def check(
 ) -> Iterator[Finding]:
     """Checks a checkpoint, one finding after another.
 
-    name: folder or Hub repository. audio: a recording to run, in place of noise. text: what is said in it.
+    name: folder, Hub repository, or a checkpoint that ships with the package.
+    audio: a recording to run, in place of noise. text: what is said in it.
 
     Raises nothing that the checkpoint is to blame for: that is a finding, and the last one.
     """
@@ -94,7 +95,7 @@ def check(
     waveform = _noise() if audio is None else load_audio(audio, sampling_rate=extractor.sampling_rate)
     yield _frame_rate(model, extractor, waveform)
     yield _padding(model, extractor, waveform)
-    yield _rival(name, cls.__name__, model, extractor, waveform, source)
+    yield _rival(where.folder or name, cls.__name__, model, extractor, waveform, source)
     if isinstance(model, Wav2Vec2ConformerForCTC):
         yield from _reading(name, audio, text, source)
 

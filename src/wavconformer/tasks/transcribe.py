@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.assets import DEFAULT_MODEL, model_place
 from wavconformer.audio import SAMPLE_RATE, AudioSource, load_audio
 from wavconformer.decoding.greedy import greedy
 from wavconformer.decoding.words import Word, words
 from wavconformer.errors import AudioError, CheckpointError
+from wavconformer.files import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +138,7 @@ def load_model(
     from wavconformer.checkpoint.pretrained import default_device
     from wavconformer.processing import Wav2Vec2Processor
 
-    place = model_place(name)
+    place = DEFAULT_MODEL if name is None else name
     processor = Wav2Vec2Processor.from_pretrained(place, **source)
     model_arguments: dict[str, Any] = {} if target_lang is None else {"target_lang": target_lang}
     model, info = Wav2Vec2ConformerForCTC.from_pretrained(
@@ -148,7 +148,7 @@ def load_model(
         raise CheckpointError(f"'{place}' holds no CTC head (lm_head): it can't transcribe before it is fine-tuned.")
     if target_lang is not None:
         processor.tokenizer.set_target_lang(target_lang)
-    return Transcriber(model, processor, str(name or DEFAULT_MODEL))
+    return Transcriber(model, processor, str(place))
 
 
 @lru_cache(maxsize=1)

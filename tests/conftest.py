@@ -1,0 +1,38 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wavconformer
+from wavconformer.files import ASSETS
+
+
+@pytest.fixture(scope="session")
+def sample_texts() -> dict[str, str]:
+    """What is said in the shipped sample recordings, by path."""
+    folder = ASSETS / "samples"
+    with (folder / "transcripts.tsv").open(encoding="utf-8") as file:
+        return {str(folder / row["file"]): row["text"] for row in csv.DictReader(file, delimiter="\t")}
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """One recording that the shipped checkpoint reads without an error."""
+    return ASSETS / "samples" / "timer.flac"
+
+
+@pytest.fixture(scope="session")
+def transcriber() -> wavconformer.Transcriber:
+    """The shipped checkpoint, ready to transcribe on the CPU."""
+    return wavconformer.load_model(device="cpu")
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    """A generator that draws the same in every run."""
+    return np.random.default_rng(0)

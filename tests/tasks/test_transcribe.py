@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import wavconformer
+from wavconformer import AudioError, CheckpointError, Transcriber, load_audio
+from wavconformer.files import ASSETS
+
+
+def test_the_shipped_model_reads_the_samples(transcriber, sample_texts):
+    heard = {path: transcriber(path).text for path in sample_texts}
+    assert len(heard) == 6
+    wrong = [path for path in heard if heard[path] != sample_texts[path]]
+    assert [path.rsplit("/")[-1] for path in wrong] == ["weather.flac"]
+    assert heard[wrong[0]] == "WHAT IS THE WEATHER IN PARIS SATADAY"
+
+
+def test_text_is_that_of_the_oracle(transcriber, sample_texts):
+    folder = ASSETS / "tiny-en"
+    model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = transformers.Wav2Vec2Processor.from_pretrained(folder)
+    for path in sample_texts:
+        inputs = processor(load_audio(path), sampling_rate=16_000, return_tensors="pt")
+        with torch.no_grad():
+            ids = model(inputs.input_values).logits.argmax(-1)
+        assert transcriber(path).text == processor.batch_decode(ids)[0]
+
+
+def test_words_have_times_in_order(transcriber, sample):
+    transcript = transcriber(sample)
+    assert transcript.duration == pytest.approx(43_577 / 16_000)
+    assert " ".join(word.text for word in transcript.words) == transcript.text == str(transcript)
+    edges = [edge for word in transcript.words for edge in (word.start, word.end)]
+    assert edges == sorted(edges)
+    assert 0 <= edges[0] < edges[-1] <= transcript.duration
+    assert transcript.as_dict()["words"][0] == {
+        "text": "SET",
+        "start": transcript.words[0].start,
+        "end": transcript.words[0].end,
+    }
+
+
+def test_every_kind_of_source_gives_the_same(transcriber, sample):
+    text = transcriber(sample).text
+    assert transcriber(str(sample)).text == text
+    assert transcriber(sample.read_bytes()).text == text
+    with sample.open("rb") as file:
+        assert transcriber(file).text == text
+    assert transcriber(load_audio(sample), sampling_rate=16_000).text == text
+
+
+def test_another_rate_gives_the_same_words(transcriber, sample):
+    audio = load_audio(sample, sampling_rate=48_000)
+    assert transcriber(audio, sampling_rate=48_000).text == transcriber(sample).text
+
+
+def test_one_call_loads_the_model_once(sample, monkeypatch):
+    from wavconformer.tasks import transcribe as module
+
+    calls = []
+    real = module.load_model
+    module._loaded.cache_clear()
+    monkeypatch.setattr(module, "load_model", lambda *a, **k: calls.append(a) or real(*a, **k))
+    first = wavconformer.transcribe(sample, device="cpu")
+    assert first == wavconformer.transcribe(sample, device="cpu")
+    assert len(calls) == 1
+    module._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("samples", [1, 399])
+def test_audio_shorter_than_a_frame_is_refused(transcriber, samples):
+    with pytest.raises(AudioError, match="needs at least 25 ms"):
+        transcriber(np.full(samples, 0.1, np.float32), sampling_rate=16_000)
+
+
+def test_the_shortest_audio_is_taken(transcriber, random):
+    assert isinstance(transcriber(random.standard_normal(400).astype(np.float32), sampling_rate=16_000).text, str)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.25])
+def test_silence_has_no_words(transcriber, level):
+    transcript = transcriber(np.full(32_000, level, np.float32), sampling_rate=16_000)
+    assert (transcript.text, transcript.words, transcript.duration) == ("", (), 2.0)
+
+
+def test_not_a_number_is_refused(transcriber):
+    audio = np.zeros(16_000, np.float32)
+    audio[8_000] = np.nan
+    with pytest.raises(AudioError, match="NaN"):
+        transcriber(audio, sampling_rate=16_000)
+
+
+def test_a_foreign_vocabulary_is_refused(transcriber):
+    model = wavconformer.Wav2Vec2ConformerForCTC(wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=40))
+    with pytest.raises(CheckpointError, match="32 tokens, but the model's head 40"):
+        Transcriber(model, transcriber.processor)
+    shifted = wavconformer.Wav2Vec2ConformerForCTC(
+        wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=32, pad_token_id=5)
+    )
+    with pytest.raises(CheckpointError, match="blank is 5"):
+        Transcriber(shifted, transcriber.processor)
+
+
+def test_a_model_without_head_is_refused(tmp_path, transcriber):
+    with pytest.warns(UserWarning, match="random values: quantizer"):
+        other = wavconformer.Wav2Vec2ConformerForPreTraining.from_pretrained("tiny-en")
+    other.save_pretrained(tmp_path)
+    transcriber.processor.save_pretrained(tmp_path)
+    with (
+        pytest.warns(UserWarning, match=r"random values: lm_head\.weight, lm_head\.bias"),
+        pytest.raises(CheckpointError, match="no CTC head"),
+    ):
+        wavconformer.load_model(tmp_path, device="cpu")

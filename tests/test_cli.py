@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wavconformer import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wavconformer", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def bad_files(tmp_path) -> dict[str, Path]:
+    files = {name: tmp_path / name for name in ("empty.wav", "text.mp3", "folder", "cut.flac", "missing.wav")}
+    files["empty.wav"].touch()
+    files["text.mp3"].write_text("not a sound")
+    files["folder"].mkdir()
+    files["cut.flac"].write_bytes(b"fLaC\x00\x00\x00\x22")
+    return files
+
+
+def test_one_file_gives_its_text_alone(run, sample):
+    assert run("transcribe", sample) == (0, "SET A TIMER FOR TWENTY THREE SECONDS\n", "")
+
+
+def test_several_files_give_a_line_each(run, sample_texts):
+    code, out, _ = run("transcribe", *sample_texts)
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == list(sample_texts)
+
+
+def test_json_has_words_with_times(run, sample):
+    code, out, _ = run("transcribe", sample, "--format", "json")
+    content = json.loads(out)
+    assert code == 0
+    assert content["file"] == str(sample)
+    assert content["text"] == " ".join(word["text"] for word in content["words"])
+
+
+def test_output_folder_gets_a_file_each(run, sample_texts, tmp_path):
+    code, out, _ = run("transcribe", *sample_texts, "--output", tmp_path / "new" / "texts", "--threads", 1)
+    assert (code, out) == (0, "")
+    written = {path.name for path in (tmp_path / "new" / "texts").iterdir()}
+    assert written == {Path(path).stem + ".txt" for path in sample_texts}
+    assert (tmp_path / "new/texts/timer.txt").read_text() == "SET A TIMER FOR TWENTY THREE SECONDS\n"
+
+
+def test_two_files_for_one_output_are_refused_before_any_work(run, sample, tmp_path):
+    twin = tmp_path / sample.name
+    twin.write_bytes(sample.read_bytes())
+    code, out, err = run("transcribe", sample, twin, "--output", tmp_path / "texts")
+    assert code == 2
+    assert out == ""
+    assert "would both be written" in " ".join(err.split())
+    assert not (tmp_path / "texts").exists()
+
+
+def test_bad_files_are_named_and_the_others_go_on(run, sample, bad_files):
+    code, out, err = run("transcribe", *bad_files.values(), sample)
+    assert code == 1
+    assert out == f"{sample}\tSET A TIMER FOR TWENTY THREE SECONDS\n"
+    for path in bad_files.values():
+        assert str(path) in err
+    assert "5 of 6 recordings could not be transcribed" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["empty.wav", "text.mp3", "folder", "cut.flac", "missing.wav"])
+def test_a_bad_file_alone_is_one_line(run, bad_files, name):
+    code, out, err = run("transcribe", bad_files[name])
+    assert (code, out) == (1, "")
+    assert len(err.strip().splitlines()) == 1
+    assert str(bad_files[name]) in err
+
+
+def test_a_bad_model_is_one_line(run, sample, tmp_path):
+    for place in (tmp_path, tmp_path / "nowhere", sample):
+        for command in (("transcribe", sample, "--model", place), ("info", place)):
+            code, out, err = run(*command)
+            assert (code, out) == (1, "")
+            assert str(place) in err
+            assert "Traceback" not in err
+
+
+def test_another_kind_of_model_is_refused(run, sample, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    code, _, err = run("info", tmp_path)
+    assert code == 1
+    assert "whisper" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["transcribe"], ["transcribe", "x.wav", "--format", "pdf"], ["nonsense"], ["check", "tiny-en", "--text", "A"]],
+)
+def test_wrong_usage_exits_with_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "Usage" in err
+
+
+def test_debug_shows_the_traceback(run, bad_files):
+    with pytest.raises(Exception, match=r"empty\.wav"):
+        run("--debug", "transcribe", bad_files["empty.wav"])
+
+
+def test_interruption_exits_with_130(run, sample, monkeypatch):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("wavconformer.tasks.transcribe.load_model", interrupt)
+    code, _, err = run("transcribe", sample)
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_version(run):
+    from wavconformer import __version__
+
+    assert run("--version")[:2] == (0, f"wavconformer {__version__}\n")
+
+
+def test_demo_reads_all_samples(run, sample_texts):
+    code, out, _ = run("demo")
+    assert code == 0
+    assert len(out.splitlines()) == len(sample_texts)
+    assert "HOW LONG IS THE WAY FROM MADRID TO LONDON" in out
+
+
+def test_info_tells_the_figures(run):
+    code, out, _ = run("info", "tiny-en")
+    assert code == 0
+    for figure in ("Wav2Vec2ConformerForCTC", "7,475,472", "8 blocks × 192", "rotary", "50 a second", "32 tokens"):
+        assert figure in out
+
+
+def test_check_passes_on_the_shipped_model(run, sample):
+    code, out, _ = run("check", "tiny-en", "--audio", sample, "--text", "set a timer for twenty three seconds")
+    assert code == 0
+    found = {line.split()[1]: line.split()[0] for line in out.splitlines()}
+    assert found == dict.fromkeys(
+        ["configuration", "weights", "finite", "frame", "padding", "transformers", "vocabulary", "text"], "ok"
+    )
+
+
+def test_check_says_what_failed(run, sample, tmp_path):
+    from wavconformer import Wav2Vec2ConformerForCTC
+
+    code, out, _ = run("check", "tiny-en", "--audio", sample, "--text", "something else")
+    assert code == 1
+    assert "FAILED text" in out
+    model = Wav2Vec2ConformerForCTC.from_pretrained("tiny-en")
+    state = model.state_dict()
+    del state["wav2vec2_conformer.encoder.layers.3.ffn1.output_dense.bias"]
+    model.save_pretrained(tmp_path, state_dict=state)
+    code, out, _ = run("check", tmp_path)
+    assert code == 1
+    assert "encoder.layers.3.ffn1.output_dense.bias" in out
+
+
+def test_help_needs_no_torch():
+    script = "import sys; sys.argv = ['wavconformer', '--help']\nfrom wavconformer import cli\n"
+    script += "try: cli.main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "transcribe" in result.stdout
+
+
+def test_the_module_is_the_command(sample):
+    result = subprocess.run(
+        [sys.executable, "-m", "wavconformer", "transcribe", str(sample)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "SET A TIMER FOR TWENTY THREE SECONDS\n"
+    assert result.stderr == ""

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import runpy
+import warnings
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+# What each of them prints, in part.
+SHOWN = {
+    "batch": "largest difference between batch and single",
+    "ctc": "SET AN ALARM FOR TWENTY THREE MINUTES",
+    "frame_classification": "104 frames of 20 ms",
+    "pretraining": "codevector perplexity",
+    "sequence_classification": "single label: loss",
+    "xvector": "similarity",
+}
+
+
+def test_all_examples_are_known():
+    assert [path.stem for path in EXAMPLES] == sorted(SHOWN)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(path)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*start from random values")
+        runpy.run_path(str(path), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert SHOWN[path.stem] in shown
+    assert "nan" not in shown.lower()
