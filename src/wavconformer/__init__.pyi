@@ -1,3 +1,4 @@
+from wavconformer.audio import AudioWarning as AudioWarning
 from wavconformer.audio import load_audio as load_audio
 from wavconformer.audio import stream_audio as stream_audio
 from wavconformer.auto import AutoConfig as AutoConfig
@@ -35,6 +36,7 @@ from wavconformer.model.outputs import TokenClassifierOutput as TokenClassifierO
 from wavconformer.model.outputs import Wav2Vec2ConformerBaseModelOutput as Wav2Vec2ConformerBaseModelOutput
 from wavconformer.model.outputs import Wav2Vec2ConformerForPreTrainingOutput as Wav2Vec2ConformerForPreTrainingOutput
 from wavconformer.model.outputs import XVectorOutput as XVectorOutput
+from wavconformer.processing import BatchEncoding as BatchEncoding
 from wavconformer.processing import BatchFeature as BatchFeature
 from wavconformer.processing import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
 from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTokenizerOutput

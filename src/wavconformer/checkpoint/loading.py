@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wavconformer.checkpoint.weights import LazyTensor
 from wavconformer.errors import CheckpointError
+from wavconformer.model.attention import RotaryPositions
 from wavconformer.model.base import SpeechModel
 from wavconformer.model.initialization import initialize_module
 
@@ -25,8 +26,10 @@ _OLD_NAMES = {
 }
 # Marks the name of a head's weight where only the backbone is read.
 _HEAD = "head:"
+# Computed in full precision, whatever a file has of it: rounded to half precision it would be wrong.
+_COMPUTED = "embed_positions.inv_freq"
 # What a backbone may lack because it is computed, counted or unused …
-_NEEDLESS = ("embed_positions.inv_freq", "pos_conv_embed.conv.", "batch_norm.num_batches_tracked")
+_NEEDLESS = (_COMPUTED, "pos_conv_embed.conv.", "batch_norm.num_batches_tracked")
 # … and what may be new in it, to be trained.
 _OPTIONAL = ("masked_spec_embed", "adapter.", ".adapter_layer.")
 
@@ -81,7 +84,7 @@ def load_tensors(
     )
     state: dict[str, Tensor] = {}
     for name, tensor in named.items():
-        if name not in expected:
+        if name not in expected or name.endswith(_COMPUTED):
             continue
         if tensor.shape != tuple(expected[name].shape):
             info.mismatched_keys.append((name, tensor.shape, tuple(expected[name].shape)))
@@ -91,7 +94,7 @@ def load_tensors(
     _refuse_incomplete(info, model, place, ignore_mismatched_sizes)
     model.load_state_dict(state, strict=False, assign=True)
     absent = [*info.missing_keys, *(name for name, _, _ in info.mismatched_keys)]
-    _start(model, set(absent), dtype)
+    _start(model, {*absent, *(name for name in expected if name.endswith(_COMPUTED))}, dtype)
     info.new = [name for name in absent if not any(part in name for part in _NEEDLESS)]
     _report(info, model, place)
     return info
@@ -153,7 +156,8 @@ def _start(model: SpeechModel, absent: set[str], dtype: torch.dtype) -> None:
         initialize_module(module, owner, attribute, model.config.initializer_range)
         for name in held:
             started = getattr(module, name).detach()
-            _place(module, name, kept.get(name, started.to(dtype) if started.is_floating_point() else started))
+            cast = started.is_floating_point() and not isinstance(module, RotaryPositions)
+            _place(module, name, kept.get(name, started.to(dtype) if cast else started))
 
 
 def _full(tensor: Tensor) -> torch.dtype:

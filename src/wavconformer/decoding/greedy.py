@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wavconformer.processing.collapse import collapse
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -29,7 +31,5 @@ def greedy(frame_ids: NDArray[np.integer], blank: int) -> Tokens:
     A doubled letter survives because a blank stands between the two.
     """
     ids = np.asarray(frame_ids, dtype=np.int64)
-    start = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1]))) if len(ids) else ids
-    end = np.concatenate((start[1:], [len(ids)])).astype(np.int64)
-    kept = ids[start] != blank
-    return Tokens(ids[start][kept], start[kept], end[kept])
+    runs = collapse(ids, np.array([0, len(ids)]), blank=blank)
+    return Tokens(runs.labels, runs.starts, runs.ends)
