@@ -92,6 +92,13 @@ def test_a_bad_file_alone_is_one_line(run, bad_files, name):
     assert str(bad_files[name]) in err
 
 
+def test_an_address_is_not_fetched(run):
+    code, _, err = run("transcribe", "https://example.org/talk.mp3")
+    assert code == 1
+    assert "https://example.org/talk.mp3" in err
+    assert "not fetched" in err
+
+
 def test_a_bad_model_is_one_line(run, sample, tmp_path):
     for place in (tmp_path, tmp_path / "nowhere", sample):
         for command in (("transcribe", sample, "--model", place), ("info", place)):

@@ -68,7 +68,7 @@ Model = Annotated[
 @app.command()
 def transcribe(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings in any common format.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings in any common format.")],
     model: Annotated[
         str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
     ] = None,
@@ -115,8 +115,8 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _targets(files: list[Path], output: Path, format: Format) -> list[Path]:
-    targets = [output / f"{file.stem}.{format.value}" for file in files]
+def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
+    targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
     for number, target in enumerate(targets):
         if target in targets[:number]:
             twin = files[targets.index(target)]
@@ -126,9 +126,9 @@ def _targets(files: list[Path], output: Path, format: Format) -> list[Path]:
     return targets
 
 
-def _formatted(file: Path, transcript: Transcript, format: Format, *, several: bool) -> str:
+def _formatted(file: str, transcript: Transcript, format: Format, *, several: bool) -> str:
     if format is Format.json:
-        return json.dumps({"file": str(file), **transcript.as_dict()}, ensure_ascii=False)
+        return json.dumps({"file": file, **transcript.as_dict()}, ensure_ascii=False)
     return f"{file}\t{transcript.text}" if several else transcript.text
 
 
@@ -155,7 +155,7 @@ def info(model: Model) -> None:
 @app.command()
 def check(
     model: Model,
-    audio: Annotated[Path | None, typer.Option(help="A recording to run, in place of noise.")] = None,
+    audio: Annotated[str | None, typer.Option(help="A recording to run, in place of noise.")] = None,
     text: Annotated[str | None, typer.Option(help="What is said in it.")] = None,
 ) -> None:
     """Prove that a checkpoint is whole and runs right: alone, padded, and beside transformers if that is installed."""
@@ -181,14 +181,39 @@ def convert(
     dictionary: Annotated[
         Path | None, typer.Option("--dict", help="Its dict.ltr.txt; by default the one beside it.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A fairseq setting that stands over the file's own, as layer_norm_first=true; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Turn a fairseq checkpoint into a folder that wavconformer and transformers read; fairseq isn't needed."""
+    given = _settings(settings or [])
     from wavconformer.tasks.convert import convert_fairseq
 
-    made = convert_fairseq(checkpoint, output, dictionary)
+    made = convert_fairseq(checkpoint, output, dictionary, given)
     typer.echo(f"{made.architecture} written to {made.folder}")
     if made.left_over:
         err.print(f"[yellow]Without a place in it: {escape(', '.join(made.left_over))}[/yellow]")
+    if made.lost_settings:
+        err.print(f"[yellow]Without a word in its config.json: {escape(', '.join(made.lost_settings))}[/yellow]")
+
+
+def _settings(options: list[str]) -> dict[str, Any]:
+    """Settings given as name=value: a value is read as JSON where it is that, and else is text."""
+    settings = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not name or not sign:
+            raise typer.BadParameter(f"--set '{option}' is not NAME=VALUE.")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    return settings
 
 
 def _use_threads(threads: int | None) -> None:
