@@ -28,6 +28,8 @@ from wavconformer.errors import CheckpointError as CheckpointError
 from wavconformer.errors import ConfigError as ConfigError
 from wavconformer.errors import DataError as DataError
 from wavconformer.errors import WavConformerError as WavConformerError
+from wavconformer.model.masking import _compute_mask_indices as _compute_mask_indices
+from wavconformer.model.masking import _sample_negative_indices as _sample_negative_indices
 from wavconformer.model.masking import compute_mask_indices as compute_mask_indices
 from wavconformer.model.masking import sample_negative_indices as sample_negative_indices
 from wavconformer.model.outputs import CausalLMOutput as CausalLMOutput

@@ -158,6 +158,8 @@ class Wav2Vec2ConformerConfig:
     output_attentions: bool = False
     return_dict: bool = True
 
+    name_or_path = ""  # where it was read from; no value of the configuration
+
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
     """What the file or the caller gave beyond the fields above; each key is readable as an attribute too."""
 
@@ -190,7 +192,7 @@ class Wav2Vec2ConformerConfig:
 
     def _set_labels(self, num_labels: int | None) -> None:
         if self.id2label is not None:
-            self.id2label = {int(index): str(label) for index, label in self.id2label.items()}
+            self.id2label = _numbered(self.id2label)
             if num_labels is not None and num_labels != len(self.id2label):
                 warnings.warn(
                     f"num_labels={num_labels} disagrees with the {len(self.id2label)} entries of id2label, which "
@@ -200,12 +202,14 @@ class Wav2Vec2ConformerConfig:
             if self.label2id is None:
                 self.label2id = {label: index for index, label in self.id2label.items()}
             else:
-                self.label2id = {str(label): int(index) for label, index in self.label2id.items()}
+                self.label2id = _named(self.label2id)
         elif self.label2id is not None:
-            self.label2id = {str(label): int(index) for label, index in self.label2id.items()}
+            self.label2id = _named(self.label2id)
             self.id2label = {index: label for label, index in self.label2id.items()}
         else:
             self.num_labels = 2 if num_labels is None else num_labels
+        if not self.id2label:
+            raise ConfigError("id2label is empty, but a head needs at least one label.")
 
     @property
     def num_labels(self) -> int:
@@ -392,9 +396,10 @@ class Wav2Vec2ConformerConfig:
                 f"codevector_dim {self.codevector_dim} can't be split evenly over "
                 f"{self.num_codevector_groups} num_codevector_groups."
             )
-        if self.vocab_size is not None and self.pad_token_id is not None and self.pad_token_id >= self.vocab_size:
+        blank, tokens = self.pad_token_id, self.vocab_size
+        if blank is not None and tokens is not None and blank not in range(tokens):
             raise ConfigError(
-                f"pad_token_id {self.pad_token_id}, the CTC blank, lies outside the vocab_size {self.vocab_size}."
+                f"pad_token_id is {blank!r}, but as the CTC blank must be None or an id below the vocab_size {tokens}."
             )
 
     # --- dictionaries and files
@@ -449,7 +454,7 @@ class Wav2Vec2ConformerConfig:
             merged.pop("id2label", None)
         if "output_hidden_size" not in overrides and merged.get("output_hidden_size") == values.get("hidden_size"):
             merged.pop("output_hidden_size", None)  # written as the hidden size's equal, it follows it
-        return cls(**copy.deepcopy(merged))
+        return cls(**{key: value if callable(value) else copy.deepcopy(value) for key, value in merged.items()})
 
     @classmethod
     def from_json_file(cls, path: str | os.PathLike[str]) -> Wav2Vec2ConformerConfig:
@@ -500,8 +505,21 @@ class Wav2Vec2ConformerConfig:
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Sets the given values and checks the whole again; on a contradiction nothing is changed."""
-        changed = self.from_dict(self.to_dict(), _name_or_path=self.name_or_path, **values)
-        self.__dict__.update(changed.__dict__)
+        self.__dict__.update(self.copy(**values).__dict__)
+
+    def copy(self, **overrides: Any) -> Wav2Vec2ConformerConfig:
+        """A configuration of the same values, functions included; keyword arguments override them."""
+        values = self.to_dict()
+        for name in ("hidden_act", "feat_extract_activation"):
+            values[name] = getattr(self, name)
+        return self.from_dict(values, **{"name_or_path": self.name_or_path, **overrides})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What this class doesn't know is kept where the file's other unknown keys are, and so written back.
+        if name.startswith("_") or name == "extra" or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            self.extra[name] = value
 
     def __getattr__(self, name: str) -> Any:
         # Called only when ordinary lookup fails: the keys this class doesn't know.
@@ -565,6 +583,20 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
     for value in values:
         _require_integer(f"An entry of {name}", value, least=1)
     return tuple(values)
+
+
+def _numbered(id2label: Any) -> dict[int, str]:
+    try:
+        return {int(index): str(label) for index, label in id2label.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"id2label is {id2label!r}, but must map each class number to its name.") from error
+
+
+def _named(label2id: Any) -> dict[str, int]:
+    try:
+        return {str(label): int(index) for label, index in label2id.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(f"label2id is {label2id!r}, but must map each class name to its number.") from error
 
 
 def _require_integer(name: str, value: Any, *, least: int) -> None:

@@ -67,10 +67,10 @@ class Source:
             return path if path.is_file() else None
         self._refuse_what_is_no_repository()
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import (
+        from huggingface_hub.errors import (  # type: ignore[attr-defined]
             EntryNotFoundError,
-            HfHubHTTPError,
             HFValidationError,
+            HTTPError,  # of the HTTP library that huggingface_hub uses, which has changed
             LocalEntryNotFoundError,
         )
 
@@ -87,20 +87,20 @@ class Source:
                     force_download=self.force_download,
                 )
             )
-        except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError, but it says nothing of the file
+        except LocalEntryNotFoundError:  # a kind of EntryNotFoundError, but it says nothing of the file
             if self._cached_without(filename):
                 return None
             raise CheckpointError(
                 f"'{self.name}' is no folder here, and its file {filename} is neither in the cache nor could the "
                 "Hugging Face Hub be reached. Check the spelling, the network, or give a folder."
-            ) from error
+            ) from None  # what the Hub's client tried is of no use to the caller
         except EntryNotFoundError:
             return None
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except (HTTPError, HFValidationError, OSError) as error:
             raise CheckpointError(
                 f"'{self.name}' is no folder here, and the Hugging Face Hub doesn't give it: {_first_line(error)}. "
                 "Check the name, the revision and the token, or give a folder."
-            ) from error
+            ) from None
 
     def require(self, filename: str) -> Path:
         """As `find`, but a missing file is a CheckpointError that names it."""
@@ -190,6 +190,19 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder` to write several files to; they move up together when the block ends well.
+
+    So what belongs together is new as a whole: an error while any of it is written leaves all that was there before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as temporary:
+        yield Path(temporary)
+        for path in sorted(Path(temporary).iterdir()):
+            path.replace(folder / path.name)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -213,6 +226,7 @@ def push_folder(
     hub = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
-        hub.create_repo(repo_id, private=private, exist_ok=True)
-        commit = hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=commit_message)
+        # The answer has the owner, which `repo_id` may leave to the token.
+        repository = hub.create_repo(repo_id, private=private, exist_ok=True)
+        commit = hub.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message=commit_message)
     return str(commit)

@@ -48,15 +48,17 @@ def load_adapter(model: ForCTC, source: Source, language: str, use_safetensors: 
             name if name in expected or not name.startswith("encoder.") else PREFIX + name: tensor.read()
             for name, tensor in tensors.items()
         }
+    head = model.lm_head
+    size = len(found.get("lm_head.weight", head.weight))  # the language's own vocabulary
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    shapes |= {"lm_head.weight": (size, head.in_features), "lm_head.bias": (size,)}
     wrong = sorted(expected.keys() ^ found.keys()) + [
-        f"{name} {tuple(found[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if not name.startswith(HEAD) and name in found and found[name].shape != tensor.shape
+        f"{name} {tuple(tensor.shape)} for {shapes[name]}"
+        for name, tensor in found.items()
+        if name in shapes and tuple(tensor.shape) != shapes[name]
     ]
     if wrong:
         raise CheckpointError(f"{path} doesn't hold this model's language adapters: {', '.join(wrong[:5])}.")
-    size = found["lm_head.weight"].shape[0]
-    head = model.lm_head
     if size != head.out_features:
         model.lm_head = Linear(head.in_features, size, device=head.weight.device, dtype=head.weight.dtype)
         model.config.vocab_size = size

@@ -69,8 +69,8 @@ def load_tensors(
 
     place: where these come from, for messages. dtype: what floating tensors become.
 
-    Names may have the prefix of a task model or not. Raises CheckpointError where weights of the backbone are
-    missing, and where a shape differs unless `ignore_mismatched_sizes`.
+    Names may have the prefix of a task model or not. Returns what `report` tells the user. Raises CheckpointError
+    where weights of the backbone are missing, and where a shape differs unless `ignore_mismatched_sizes`.
     """
     expected = model.state_dict()
     named = _match_names(tensors, expected)
@@ -83,20 +83,19 @@ def load_tensors(
         ],
     )
     state: dict[str, Tensor] = {}
-    for name, tensor in named.items():
-        if name not in expected or name.endswith(_COMPUTED):
+    for name, wanted in expected.items():
+        if name not in named or name.endswith(_COMPUTED):
             continue
-        if tensor.shape != tuple(expected[name].shape):
-            info.mismatched_keys.append((name, tensor.shape, tuple(expected[name].shape)))
+        if named[name].shape != tuple(wanted.shape):
+            info.mismatched_keys.append((name, named[name].shape, tuple(wanted.shape)))
         else:
-            values = tensor.read()
+            values = named[name].read()
             state[name] = values.to(dtype) if values.is_floating_point() else values
     _refuse_incomplete(info, model, place, ignore_mismatched_sizes)
     model.load_state_dict(state, strict=False, assign=True)
     absent = [*info.missing_keys, *(name for name, _, _ in info.mismatched_keys)]
     _start(model, {*absent, *(name for name in expected if name.endswith(_COMPUTED))}, dtype)
     info.new = [name for name in absent if not any(part in name for part in _NEEDLESS)]
-    _report(info, model, place)
     return info
 
 
@@ -173,7 +172,8 @@ def _place(module: nn.Module, name: str, tensor: Tensor) -> None:
         module._parameters[name] = nn.Parameter(tensor.detach(), requires_grad=old.requires_grad)
 
 
-def _report(info: LoadingInfo, model: SpeechModel, place: str) -> None:
+def report(info: LoadingInfo, model: SpeechModel, place: str) -> None:
+    """Warns the caller's caller of parts that start anew and of weights that the model has no place for."""
     unused = info.unexpected_keys
     foreign = [name for name in unused if name.removeprefix(PREFIX).startswith(("encoder.", "feature_projection."))]
     if info.new:
@@ -182,9 +182,9 @@ def _report(info: LoadingInfo, model: SpeechModel, place: str) -> None:
             f"{place} has {lack} for these parts of {type(model).__name__}, which start from random values: "
             f"{_listed(info.new)}. Train the model before you use it."
         )
-        warnings.warn(f"{message} Not used: {_listed(unused)}." if unused else message, stacklevel=4)
+        warnings.warn(f"{message} Not used: {_listed(unused)}." if unused else message, stacklevel=3)
     elif foreign:
-        warnings.warn(f"{place} has weights that {type(model).__name__} doesn't: {_listed(unused)}.", stacklevel=4)
+        warnings.warn(f"{place} has weights that {type(model).__name__} doesn't: {_listed(unused)}.", stacklevel=3)
     elif unused:
         logger.info("%s: not used by %s: %s", place, type(model).__name__, _listed(unused))
 

@@ -39,15 +39,19 @@ class Wav2Vec2ConformerForCTC(PreTrained, ForCTC):
     backbone_class = Wav2Vec2ConformerModel
     model_arguments: ClassVar[tuple[str, ...]] = ("target_lang",)
 
-    def _after_loading(self, source: Source, info: LoadingInfo) -> None:
+    def _after_loading(self, source: Source, info: LoadingInfo, **model_arguments: Any) -> None:
         self._source = source
         if self.config.adapter_attn_dim is None:
             return
         lacks_adapters = any(".adapter_layer." in name for name in info.new)
-        asked_for = self.target_lang != "eng"
-        has_file = any(source.find(f"adapter.{self.target_lang}{suffix}") for suffix in (".safetensors", ".bin"))
-        if asked_for or (lacks_adapters and has_file):
-            self.load_adapter(self.target_lang or "eng", force_load=True)
+        if model_arguments.get("target_lang") is None and not lacks_adapters:
+            return
+        # The default language may have no file of its own: its weights are then the checkpoint's.
+        language = self.target_lang or "eng"
+        has_file = any(source.find(f"adapter.{language}{suffix}") for suffix in (".safetensors", ".bin"))
+        if language != "eng" or has_file:
+            self.load_adapter(language)
+            info.new = [name for name in info.new if name not in adapters.adapter_state(self)]
 
     def load_adapter(
         self,

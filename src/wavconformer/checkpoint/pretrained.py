@@ -10,11 +10,11 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from wavconformer.checkpoint.loading import LoadingInfo, load_tensors
-from wavconformer.checkpoint.weights import open_weights, save_weights
+from wavconformer.checkpoint.loading import LoadingInfo, load_tensors, report
+from wavconformer.checkpoint.weights import LazyTensor, open_weights, remove_other_weights, save_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError
-from wavconformer.files import Source, push_folder
+from wavconformer.files import Source, push_folder, staged
 from wavconformer.model.base import SpeechModel
 
 Model = TypeVar("Model", bound="PreTrained")
@@ -76,10 +76,11 @@ class PreTrained(SpeechModel):
                 model,
                 tensors,
                 place=str(source),
-                dtype=_dtype(dtype, config),
+                dtype=_dtype(dtype, config, tensors),
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
             )
-            model._after_loading(source, info)
+            model._after_loading(source, info, **model_arguments)
+        report(info, model, str(source))
         model.config.name_or_path = str(name)
         if device is not None:
             model.to(device)
@@ -94,13 +95,12 @@ class PreTrained(SpeechModel):
         overrides: dict[str, Any],
     ) -> Wav2Vec2ConformerConfig:
         if isinstance(config, Wav2Vec2ConformerConfig):
-            overrides = {"_name_or_path": config.name_or_path, **overrides}
-            return cls.config_class.from_dict(_with_callables(config), **overrides)
+            return config.copy(**overrides)
         where = source if config is None else Source(config)
         return cls.config_class.from_source(where, **overrides)
 
-    def _after_loading(self, source: Source, info: LoadingInfo) -> None:
-        """What a class adds once its weights are there."""
+    def _after_loading(self, source: Source, info: LoadingInfo, **model_arguments: Any) -> None:
+        """What a class adds once its weights are there; `model_arguments` are those it was made with."""
 
     def save_pretrained(
         self,
@@ -120,7 +120,8 @@ class PreTrained(SpeechModel):
         is_main_process: False writes nothing; for all but one of several processes.
         push_to_hub: upload the folder as well, as `push_to_hub` does, to `repo_id` or the folder's name.
 
-        Every file is written whole or not at all. Raises ValueError for safe_serialization=False.
+        The files take their places together once all are whole: an error leaves an earlier checkpoint as it was.
+        Weights of an earlier save under other names are removed. Raises ValueError for safe_serialization=False.
         """
         if not safe_serialization:
             raise ValueError("wavconformer writes safetensors alone: pickled weights can run code where they are read.")
@@ -129,13 +130,12 @@ class PreTrained(SpeechModel):
         place = Path(folder)
         if place.is_file():
             raise CheckpointError(f"'{place}' is a file: give a folder to save to.")
-        place.mkdir(parents=True, exist_ok=True)
-        weights = self.state_dict() if state_dict is None else dict(state_dict)
-        save_weights(weights, place, max_shard_size)
-        config = self.config_class.from_dict(_with_callables(self.config))
-        config.architectures = [type(self).__name__]
-        config.dtype = str(self.dtype).removeprefix("torch.")
-        config.save_pretrained(place)
+        weights = self.state_dict() if state_dict is None else state_dict
+        config = self.config.copy(architectures=[type(self).__name__], dtype=str(self.dtype))
+        with staged(place) as unfinished:
+            written = save_weights(weights, unfinished, max_shard_size)
+            config.save_pretrained(unfinished)
+        remove_other_weights(place, {path.name for path in written})
         if push_to_hub:
             self.push_to_hub(arguments.pop("repo_id", place.name), max_shard_size=max_shard_size, **arguments)
 
@@ -156,19 +156,13 @@ class PreTrained(SpeechModel):
         return push_folder(save, repo_id, commit_message=commit_message, token=token, private=private)
 
 
-def _with_callables(config: Wav2Vec2ConformerConfig) -> dict[str, Any]:
-    """`to_dict`, but with functions left functions."""
-    values = config.to_dict()
-    for name in ("hidden_act", "feat_extract_activation"):
-        values[name] = getattr(config, name)
-    return values
-
-
-def _dtype(dtype: torch.dtype | str | None, config: Wav2Vec2ConformerConfig) -> torch.dtype:
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    name = (config.dtype or "float32") if dtype == "auto" else (dtype or "float32")
-    found = getattr(torch, name.removeprefix("torch."), None)
+def _dtype(
+    dtype: torch.dtype | str | None, config: Wav2Vec2ConformerConfig, tensors: Mapping[str, LazyTensor]
+) -> torch.dtype:
+    if dtype == "auto":
+        stored = (tensor.read().dtype for tensor in tensors.values())
+        dtype = config.dtype or next((kind for kind in stored if kind.is_floating_point), None)
+    found = getattr(torch, str(dtype or "float32").removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ValueError(f"dtype is {dtype!r}, but must be a floating type such as torch.float16, or 'auto'.")
     return found

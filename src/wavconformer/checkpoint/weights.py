@@ -152,11 +152,7 @@ def loaded(tensors: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
 
 
 def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: int | str = "5GB") -> list[Path]:
-    """Writes tensors as model.safetensors, or as shards of at most that size with their index.
-
-    Every file is written under another name first and takes its place when whole. Weights that an earlier save
-    left in the folder under other names are removed, so that one checkpoint is there and not two.
-    """
+    """Writes tensors as model.safetensors, or as shards of at most that size with their index; returns the paths."""
     limit = parse_size(max_shard_size)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -173,17 +169,22 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: in
     for name, shard in zip(names, shards, strict=True):
         save_tensors(shard, folder / name)
     written = [folder / name for name in names]
-    index = folder / f"{SAFETENSORS}.index.json"
     if len(shards) > 1:
+        index = folder / f"{SAFETENSORS}.index.json"
         weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.nbytes for tensor in tensors.values())
         write_json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
         written.append(index)
-    for path in folder.iterdir():
-        stale = path.name in (SAFETENSORS, LEGACY, index.name, f"{LEGACY}.index.json") or _SHARD.fullmatch(path.name)
-        if stale and path not in written:
-            path.unlink()
     return written
+
+
+def remove_other_weights(folder: Path, keep: set[str]) -> None:
+    """Removes weight files that an earlier save left under other names, so that one checkpoint is there, not two."""
+    indices = (f"{SAFETENSORS}.index.json", f"{LEGACY}.index.json")
+    for path in folder.iterdir():
+        is_weights = path.name in (SAFETENSORS, LEGACY, *indices) or _SHARD.fullmatch(path.name)
+        if is_weights and path.name not in keep:
+            path.unlink()
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -6,6 +6,7 @@ All three go through PyTorch's fused attention; the matrix of weights is made on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +32,27 @@ class RotaryPositions(nn.Module):
 
     @torch.no_grad()
     def reset_buffers(self) -> None:
-        """Fills the frequencies in, one for each pair of a head's values."""
-        exponent = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=self.inv_freq.device)
-        self.inv_freq.copy_(self.base ** -(exponent / self.head_size))
+        """Fills the frequencies in."""
+        self.inv_freq.copy_(self._frequencies(self.inv_freq.device))
+
+    def _frequencies(self, device: torch.device) -> Tensor:
+        """One for each pair of a head's values."""
+        exponent = torch.arange(0, self.head_size, 2, dtype=torch.float32, device=device)
+        return self.base ** -(exponent / self.head_size)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RotaryPositions:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # Whatever the type of the weights: what is saved of a half-precision model stays exact.
+        self.inv_freq = self.inv_freq.float()
+        self.reset_buffers()
+        return self
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The cosines and sines (T, 1, K) for hidden states (B, T, D), in their dtype."""
-        time = torch.arange(hidden.shape[1], device=hidden.device, dtype=self.inv_freq.dtype)
-        angles = (time[:, None] * self.inv_freq).repeat(1, 2)[:, None]
+        # Not from the buffer, which is there for the files' sake: rounded to half precision, its frequencies would be
+        # some radians wrong after half a minute.
+        time = torch.arange(hidden.shape[1], device=hidden.device, dtype=torch.float32)
+        angles = (time[:, None] * self._frequencies(hidden.device)).repeat(1, 2)[:, None]
         return angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
 
 

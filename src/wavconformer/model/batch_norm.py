@@ -101,8 +101,13 @@ class _SumOverProcesses(torch.autograd.Function):
         return total
 
 
-def _sum_over_processes(x: Tensor) -> Tensor:
+def several_processes() -> bool:
+    """Whether this process trains together with others."""
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not distributed or torch.distributed.get_world_size() == 1:
+    return distributed and torch.distributed.get_world_size() > 1
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    if not several_processes():
         return x
     return _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call,no-any-return]

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.activations import activation
 from wavconformer.model.attention import SCHEMES, SelfAttention
-from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts
+from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, several_processes
 from wavconformer.model.layers import Conv1d, LayerNorm, Linear
 
 
@@ -160,8 +160,8 @@ class ConformerEncoder(nn.Module):
         hidden = F.dropout(hidden, self.dropout, self.training)
         positions = None if self.embed_positions is None else self.embed_positions(hidden)
         states, attentions = [hidden], []
-        for layer in self.layers:
-            if not self._drops_layer():
+        for layer, is_kept in zip(self.layers, self._kept_layers(hidden.device), strict=True):
+            if is_kept:
                 hidden, weights = self._run(layer, hidden, positions, mask, output_attentions)
                 attentions.append(weights)
             states.append(hidden)
@@ -174,9 +174,18 @@ class ConformerEncoder(nn.Module):
             tuple(weights for weights in attentions if weights is not None) if output_attentions else None,
         )
 
-    def _drops_layer(self) -> bool:
-        """LayerDrop (arXiv 1909.11556): in training a block is skipped now and then."""
-        return self.training and self.layerdrop > 0 and bool(torch.rand(()) < self.layerdrop)
+    def _kept_layers(self, device: torch.device) -> list[bool]:
+        """LayerDrop (arXiv 1909.11556): in training a block is skipped now and then.
+
+        Several processes skip the same blocks, as the batch norms of a block wait for each other.
+        """
+        if not self.training or self.layerdrop == 0:
+            return [True] * len(self.layers)
+        draws = torch.rand(len(self.layers))
+        if several_processes():
+            draws = draws.to(device)
+            torch.distributed.broadcast(draws, src=0)
+        return [draw >= self.layerdrop for draw in draws.tolist()]
 
     def _run(
         self,

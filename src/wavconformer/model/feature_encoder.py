@@ -32,12 +32,12 @@ class NormOverTime(nn.Module):
         if mask is None:
             variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
         else:
-            real = mask[..., None].to(x.dtype)
+            real = mask[..., None].float()  # in half precision half a minute of frames is too many to count
             count = real.sum(1, keepdim=True)
             mean = (x * real).sum(1, keepdim=True) / count
             variance = ((x - mean).square() * real).sum(1, keepdim=True) / count
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return x * scale + (self.bias - mean * scale)
+        scale = (self.weight * torch.rsqrt(variance + self.eps)).to(self.weight.dtype)
+        return x * scale + (self.bias - mean * scale).to(self.bias.dtype)
 
 
 class ConvLayer(nn.Module):

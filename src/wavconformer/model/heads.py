@@ -437,8 +437,8 @@ class ForPreTraining(TaskModel):
         counted = encoded.frame_mask
         if mask_time_indices is not None:
             counted = mask_time_indices if counted is None else mask_time_indices & counted
-        quantized, codevector_perplexity = self.quantizer(features, counted, generator)
-        quantized = self.project_q(quantized)
+        codevectors, codevector_perplexity, codes = self.quantizer(features, counted, generator)
+        quantized = self.project_q(codevectors)
 
         loss = contrastive_loss = diversity_loss = None
         if sampled_negative_indices is not None:
@@ -446,7 +446,7 @@ class ForPreTraining(TaskModel):
                 raise ValueError("sampled_negative_indices was given without mask_time_indices: pass both for a loss.")
             if config.add_adapter:
                 raise ValueError("The contrastive loss compares encoder frames: pretrain with add_adapter=False.")
-            contrastive_loss = self._contrastive_loss(predicted, quantized, sampled_negative_indices, counted)
+            contrastive_loss = self._contrastive_loss(predicted, quantized, codes, sampled_negative_indices, counted)
             entries = config.num_codevector_groups * config.num_codevectors_per_group
             diversity_loss = (entries - codevector_perplexity) / entries * counted.sum()
             loss = contrastive_loss + config.diversity_loss_weight * diversity_loss
@@ -462,15 +462,18 @@ class ForPreTraining(TaskModel):
         )
         return self._result(output, return_dict)
 
-    def _contrastive_loss(self, predicted: Tensor, quantized: Tensor, negatives: Tensor, counted: Tensor) -> Tensor:
+    def _contrastive_loss(
+        self, predicted: Tensor, quantized: Tensor, codes: Tensor, negatives: Tensor, counted: Tensor
+    ) -> Tensor:
         """Equation 3 of the paper, summed over the counted frames (B, T), which alone are computed."""
         if negatives.shape[:2] != counted.shape or negatives.ndim != 3:
             raise ValueError(
                 f"sampled_negative_indices has the shape {tuple(negatives.shape)}, but there are {counted.shape[1]} "
                 f"frames for each of {counted.shape[0]} utterances: it must be (batch, frames, negatives)."
             )
+        drawn = negatives.to(quantized.device)[counted].long()  # (M, N)
         positive = quantized[counted][:, None]  # (M, 1, D)
-        negative = quantized.flatten(0, 1)[negatives.to(quantized.device)[counted].long()]  # (M, N, D)
+        negative = quantized.flatten(0, 1)[drawn]  # (M, N, D)
         candidates = torch.cat((positive, negative), dim=1).transpose(0, 1)[:, None]  # (1 + N, 1, M, D)
         logits = self.compute_contrastive_logits(
             candidates[:1],
@@ -479,7 +482,8 @@ class ForPreTraining(TaskModel):
             self.config.contrastive_logits_temperature,
         )
         logits = logits.squeeze(1).transpose(0, 1).float()  # (M, 1 + N)
-        same = (positive == negative).all(-1)
+        # By code: a matrix product may round equal rows of the projected vectors apart.
+        same = (codes[counted][:, None] == codes.flatten(0, 1)[drawn]).all(-1)
         logits = logits.masked_fill(F.pad(same, (1, 0)), -torch.inf)
         target = logits.new_zeros(len(logits), dtype=torch.long)
         return F.cross_entropy(logits, target, reduction="sum")
@@ -521,7 +525,10 @@ def _check_classes(classes: Tensor, num_labels: int, count: int, *, ignorable: b
         raise ValueError(f"There are {len(classes)} labels for {count} items.")
     outside = (classes < 0) | (classes >= num_labels)
     if ignorable:
-        outside &= classes != IGNORED
+        ignored = classes == IGNORED
+        if ignored.all():
+            raise ValueError(f"All {count} labels are {IGNORED}, to be ignored: there is nothing to learn from.")
+        outside &= ~ignored
     if outside.any():
         raise ValueError(
             f"The label {int(classes[outside][0])} lies outside the model's {num_labels} labels: set num_labels in "

@@ -114,14 +114,16 @@ def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the real frames: (B, T, D), (B, T) → (B, D)."""
     if mask is None:
         return x.mean(1)
-    real = mask[..., None].to(x.dtype)
-    return (x * real).sum(1) / real.sum(1)
+    real = mask[..., None].float()  # half precision would round the count of frames
+    return ((x * real).sum(1) / real.sum(1)).to(x.dtype)
 
 
 def masked_std(x: Tensor, mask: Tensor | None) -> Tensor:
     """Standard deviation (of a sample, n - 1) over the real frames: (B, T, D), (B, T) → (B, D)."""
     if mask is None:
         return x.std(1)
-    real = mask[..., None].to(x.dtype)
-    centred = (x - masked_mean(x, mask)[:, None]) * real
-    return (centred.square().sum(1) / (real.sum(1) - 1)).sqrt()
+    values, real = x.float(), mask[..., None].float()
+    centred = (values - masked_mean(values, mask)[:, None]) * real
+    variance = centred.square().sum(1) / (real.sum(1) - 1)
+    constant = variance == 0  # the root's slope is infinite there, and a dead feature would make gradients NaN
+    return variance.masked_fill(constant, 1.0).sqrt().masked_fill(constant, 0.0).to(x.dtype)

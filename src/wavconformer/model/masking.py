@@ -137,3 +137,8 @@ def spec_augment(
         )
         hidden = hidden.masked_fill(torch.from_numpy(features).to(hidden.device)[:, None], 0.0)
     return hidden
+
+
+# Under the names that programs for the Hugging Face package import.
+_compute_mask_indices = compute_mask_indices
+_sample_negative_indices = sample_negative_indices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -18,8 +18,8 @@ class ModelOutput(dict[str, Any]):
     (`output[0]`, `output[:2]`, `output.to_tuple()`). The fields and their order are the class's annotations.
     """
 
-    def __init__(self, values: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
-        given = {**(values or {}), **fields}
+    def __init__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **fields: Any) -> None:
+        given = {**dict(values), **fields}
         unknown = given.keys() - self.fields()
         if unknown:
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
@@ -51,7 +51,10 @@ class ModelOutput(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self.fields():
             raise KeyError(f"{type(self).__name__} has no field '{name}'")
-        super().__setitem__(name, value)
+        if value is None:
+            self.pop(name, None)
+        else:
+            super().__setitem__(name, value)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, (int, slice)):
@@ -60,7 +63,7 @@ class ModelOutput(dict[str, Any]):
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The computed fields in order."""
-        return tuple(self.values())
+        return tuple(self[name] for name in self.fields() if name in self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={_shape(value)}' for name, value in self.items())})"

@@ -27,8 +27,10 @@ class GumbelVectorQuantizer(nn.Module):
 
     def forward(
         self, features: Tensor, mask: Tensor | None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Features (B, T, C) → codevectors (B, T, codevector_dim) and the codebooks' perplexity.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Features (B, T, C) → codevectors (B, T, codevector_dim), the codebooks' perplexity, codes (B, T, G).
+
+        The codes are the numbers of the chosen entries: two frames are quantized alike where these agree.
 
         mask: (B, T), the frames that count for the perplexity; None for all. generator: of the Gumbel noise.
         """
@@ -36,17 +38,19 @@ class GumbelVectorQuantizer(nn.Module):
         if self.training:
             noise = -torch.empty_like(logits, dtype=torch.float32).exponential_(generator=generator).log()
             soft = ((logits.float() + noise) / self.temperature).softmax(-1)
-            choice = _one_hot(soft) + (soft - soft.detach())
+            codes = soft.argmax(-1)
+            choice = _one_hot(codes, soft) + (soft - soft.detach())
             usage = logits.float().softmax(-1)
         else:
-            choice = usage = _one_hot(logits).float()
+            codes = logits.argmax(-1)
+            choice = usage = _one_hot(codes, logits).float()
         codebooks = self.codevectors.view(self.num_groups, self.num_entries, -1)
         chosen = torch.einsum("btge,ged->btgd", choice.to(logits.dtype), codebooks)
-        return chosen.flatten(2), perplexity(usage, mask)
+        return chosen.flatten(2), perplexity(usage, mask), codes
 
 
-def _one_hot(scores: Tensor) -> Tensor:
-    return torch.zeros_like(scores).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
+def _one_hot(codes: Tensor, scores: Tensor) -> Tensor:
+    return torch.zeros_like(scores).scatter_(-1, codes[..., None], 1.0)
 
 
 def perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:

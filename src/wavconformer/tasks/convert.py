@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from wavconformer.checkpoint.fairseq import read_fairseq
-from wavconformer.checkpoint.loading import load_tensors
+from wavconformer.checkpoint.loading import load_tensors, report
 from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC, Wav2Vec2ConformerForPreTraining
 from wavconformer.checkpoint.weights import loaded
 from wavconformer.config import Wav2Vec2ConformerConfig
@@ -58,7 +58,8 @@ def convert_fairseq(
     cls = Wav2Vec2ConformerForCTC if read.task == "ctc" else Wav2Vec2ConformerForPreTraining
     with torch.device("meta"):
         model = cls(config)
-    load_tensors(model, loaded(read.state_dict), place=f"'{path}'", dtype=torch.float32)
+    place = f"'{path}'"
+    report(load_tensors(model, loaded(read.state_dict), place=place, dtype=torch.float32), model, place)
     extractor = Wav2Vec2FeatureExtractor(
         sampling_rate=read.sampling_rate, do_normalize=read.do_normalize, return_attention_mask=True
     )
