@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import wavconformer
 from wavconformer.files import ASSETS
+
+# Small models run faster on one thread, and a busy machine then disturbs them less.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -198,3 +198,75 @@ def test_the_module_is_the_command(sample):
     )
     assert result.stdout == "SET A TIMER FOR TWENTY THREE SECONDS\n"
     assert result.stderr == ""
+
+
+def test_info_reads_old_and_broken_weights(run, tmp_path):
+    import torch
+
+    from wavconformer import Wav2Vec2ConformerForCTC
+
+    model = Wav2Vec2ConformerForCTC.from_pretrained("tiny-en")
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert "7,475,472" in run("info", tmp_path)[1]
+    for content in (
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        b"\x07\0\0\0\0\0\0\0" + b'{"a":1}',
+    ):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        code, out, err = run("info", tmp_path)
+        assert (code, out) == (1, "")
+        assert "model.safetensors is not a whole safetensors file" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer_config.json", '{"pad_token": 3}'),
+        ("tokenizer_config.json", '{"added_tokens_decoder": [1]}'),
+        ("vocab.json", '{"<pad>": 0, "A": 1000000000000}'),
+        ("config.json", '{"architectures": 3}'),
+        ("config.json", '{"conv_bias": "false"}'),
+        ("config.json", '{"hidden_size": 4000000000, "vocab_size": 32}'),
+        ("processor_config.json", "[]"),
+    ],
+)
+def test_a_broken_file_of_a_model_is_one_line(run, sample, tmp_path, name, content):
+    import shutil
+
+    from wavconformer.files import ASSETS
+
+    shutil.copytree(ASSETS / "tiny-en", tmp_path / "model")
+    (tmp_path / "model" / name).write_text(content)
+    code, out, err = run("transcribe", sample, "--model", tmp_path / "model")
+    assert "Traceback" not in err
+    assert code == 1
+    assert out == ""
+
+
+def test_check_names_the_class_by_the_weights_if_nothing_else_does(run, tmp_path):
+    from wavconformer import Wav2Vec2ConformerForXVector
+
+    with pytest.warns(UserWarning, match="random values"):
+        Wav2Vec2ConformerForXVector.from_pretrained("tiny-en").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, out, _ = run("check", tmp_path)
+    assert code == 0
+    assert "complete, for Wav2Vec2ConformerForXVector" in out
+
+
+def test_check_survives_a_broken_processor(run, tmp_path):
+    import shutil
+
+    from wavconformer.files import ASSETS
+
+    shutil.copytree(ASSETS / "tiny-en", tmp_path / "model")
+    (tmp_path / "model" / "vocab.json").write_text('{"<pad>": 0, "A": 45}')
+    code, out, _ = run("check", tmp_path / "model")
+    assert code == 1
+    assert "FAILED vocabulary" in out
+    assert "ok     padding" in out

@@ -367,9 +367,6 @@ def test_gradient_checkpointing_changes_no_gradient(name, norm):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@pytest.mark.xfail(
-    raises=TypeError, strict=True, reason="the Trainer passes every_n_layers and offload, which no method of ours takes"
-)
 def test_a_trainer_turns_gradient_checkpointing_on(rows, processor, tmp_path):
     arguments = {"gradient_checkpointing": True, "max_steps": 1, "save_strategy": "no"}
     trainer = make_trainer(tmp_path, rows, processor, **arguments)

@@ -36,7 +36,7 @@ class AutoConfig(_Auto):
     """Chooses the configuration class."""
 
     @classmethod
-    def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2ConformerConfig:
+    def from_pretrained(cls, name: Name, **arguments: Any) -> Any:
         """As `Wav2Vec2ConformerConfig.from_pretrained`."""
         return Wav2Vec2ConformerConfig.from_pretrained(name, **arguments)
 

@@ -77,6 +77,9 @@ def transcribe(
         Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
+    target_lang: Annotated[
+        str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Turn recordings into text.
@@ -89,9 +92,11 @@ def transcribe(
     from wavconformer.tasks.transcribe import load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
-        transcriber = load_model(model, device=device)
+        transcriber = load_model(model, device=device, target_lang=target_lang)
     failed = 0
-    with _progress(len(files), "transcribing") as advance:
+    # A bar and texts on one screen would get into each other's way.
+    watched = targets is not None or not sys.stdout.isatty()
+    with _progress(len(files), "transcribing") if watched else nullcontext(lambda: None) as advance:
         for number, file in enumerate(files):
             try:
                 transcript = transcriber(file)
@@ -123,6 +128,7 @@ def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
             raise typer.BadParameter(f"'{twin}' and '{files[number]}' would both be written to '{target}'.")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
+    output.mkdir(parents=True, exist_ok=True)
     return targets
 
 
@@ -225,14 +231,18 @@ def _use_threads(threads: int | None) -> None:
 
 @contextmanager
 def _progress(total: int, verb: str) -> Iterator[Any]:
-    """A bar on standard error for several files, where somebody watches."""
-    if total < 2 or not err.is_terminal:
+    """On standard error, where somebody watches: a bar for several files, a spinner for one."""
+    if not err.is_terminal:
         yield lambda: None
+        return
+    if total == 1:
+        with err.status(verb):
+            yield lambda: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(verb, total=total)
         yield lambda: bar.advance(task)
 

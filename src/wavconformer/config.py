@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,6 +37,66 @@ ACTIVATIONS = (
     "silu",
     "swish",
     "tanh",
+)
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "position_embeddings_type": POSITION_TYPES,
+    "feat_extract_norm": FEATURE_NORMS,
+    "ctc_loss_reduction": CTC_REDUCTIONS,
+    "problem_type": PROBLEM_TYPES,
+}
+# The least that each whole number may be.
+_LEAST = {
+    **dict.fromkeys(
+        (
+            "hidden_size",
+            "num_attention_heads",
+            "intermediate_size",
+            "num_conv_pos_embeddings",
+            "num_conv_pos_embedding_groups",
+            "mask_time_length",
+            "mask_feature_length",
+            "num_codevectors_per_group",
+            "num_codevector_groups",
+            "codevector_dim",
+            "proj_codevector_dim",
+            "num_negatives",
+            "classifier_proj_size",
+            "xvector_output_dim",
+            "adapter_kernel_size",
+            "adapter_stride",
+            "output_hidden_size",
+            "conv_depthwise_kernel_size",
+            "max_source_positions",
+            "vocab_size",
+            "adapter_attn_dim",
+        ),
+        1,
+    ),
+    **dict.fromkeys(("num_hidden_layers", "num_adapter_layers", "mask_time_min_masks", "mask_feature_min_masks"), 0),
+}
+_MAY_BE_NONE = ("vocab_size", "adapter_attn_dim", "output_hidden_size")
+_PROBABILITIES = (
+    "hidden_dropout",
+    "activation_dropout",
+    "attention_dropout",
+    "feat_proj_dropout",
+    "feat_quantizer_dropout",
+    "final_dropout",
+    "conformer_conv_dropout",
+    "layerdrop",
+    "mask_time_prob",
+    "mask_feature_prob",
+)
+_POSITIVE = ("layer_norm_eps", "contrastive_logits_temperature", "rotary_embedding_base")
+_SWITCHES = (
+    "conv_bias",
+    "apply_spec_augment",
+    "ctc_zero_infinity",
+    "use_weighted_layer_sum",
+    "add_adapter",
+    "output_hidden_states",
+    "output_attentions",
+    "return_dict",
 )
 # What stands in a file for an activation that was a Python function: a JSON file can't hold it.
 _CALLABLE = "callable:"
@@ -272,84 +332,37 @@ class Wav2Vec2ConformerConfig:
 
     def validate(self) -> None:
         """Raises ConfigError at the first value, or pair of values, that no model can be made from."""
-        self._check_numbers()
-        self._check_choices()
+        for entry in fields(self):
+            self._check_field(entry.name, getattr(self, entry.name))
+        self._check_problem()
         self._check_shapes()
 
-    def _check_numbers(self) -> None:
-        for name in (
-            "hidden_size",
-            "num_attention_heads",
-            "intermediate_size",
-            "num_conv_pos_embeddings",
-            "num_conv_pos_embedding_groups",
-            "mask_time_length",
-            "mask_feature_length",
-            "num_codevectors_per_group",
-            "num_codevector_groups",
-            "codevector_dim",
-            "proj_codevector_dim",
-            "classifier_proj_size",
-            "xvector_output_dim",
-            "adapter_kernel_size",
-            "adapter_stride",
-            "output_hidden_size",
-            "conv_depthwise_kernel_size",
-            "max_source_positions",
-        ):
-            _require_integer(name, getattr(self, name), least=1)
-        for name in (
-            "num_hidden_layers",
-            "num_adapter_layers",
-            "mask_time_min_masks",
-            "mask_feature_min_masks",
-        ):
-            _require_integer(name, getattr(self, name), least=0)
-        _require_integer("num_negatives", self.num_negatives, least=1)
-        for name in ("vocab_size", "adapter_attn_dim"):
-            if getattr(self, name) is not None:
-                _require_integer(name, getattr(self, name), least=1)
-        for name in (
-            "hidden_dropout",
-            "activation_dropout",
-            "attention_dropout",
-            "feat_proj_dropout",
-            "feat_quantizer_dropout",
-            "final_dropout",
-            "conformer_conv_dropout",
-            "layerdrop",
-            "mask_time_prob",
-            "mask_feature_prob",
-        ):
-            value = getattr(self, name)
+    def _check_field(self, name: str, value: Any) -> None:
+        """Raises ConfigError where a field can't have that value, whatever the others are."""
+        if name in _LEAST and (value is not None or name not in _MAY_BE_NONE):
+            _require_integer(name, value, least=_LEAST[name])
+        elif name in _PROBABILITIES:
             if not _is_number(value) or not 0 <= value <= 1:
                 raise ConfigError(f"{name} is {value!r}, but a probability lies between 0 and 1.")
-        for name in ("layer_norm_eps", "contrastive_logits_temperature", "rotary_embedding_base"):
-            value = getattr(self, name)
+        elif name in _POSITIVE:
             if not _is_number(value) or not value > 0:
                 raise ConfigError(f"{name} is {value!r}, but must be a positive number.")
-        if not _is_number(self.initializer_range) or self.initializer_range < 0:
-            raise ConfigError(f"initializer_range is {self.initializer_range!r}, but must be a number ≥ 0.")
+        elif name in _SWITCHES:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name} is {value!r}, but must be true or false.")
+        elif name in ("initializer_range", "diversity_loss_weight"):
+            if not _is_number(value) or value < 0:
+                raise ConfigError(f"{name} is {value!r}, but must be a number ≥ 0.")
+        elif name in _CHOICES:
+            if value not in _CHOICES[name]:
+                known = ", ".join(repr(choice) for choice in _CHOICES[name])
+                raise ConfigError(f"{name} is {value!r}, but must be one of {known}.")
+        elif name in ("hidden_act", "feat_extract_activation"):
+            _check_activation(name, value)
+        elif name == "architectures" and not (value is None or _is_list_of_text(value)):
+            raise ConfigError(f"architectures is {value!r}, but must be a list of class names.")
 
-    def _check_choices(self) -> None:
-        for name, choices in (
-            ("position_embeddings_type", POSITION_TYPES),
-            ("feat_extract_norm", FEATURE_NORMS),
-            ("ctc_loss_reduction", CTC_REDUCTIONS),
-            ("problem_type", PROBLEM_TYPES),
-        ):
-            if getattr(self, name) not in choices:
-                known = ", ".join(repr(choice) for choice in choices)
-                raise ConfigError(f"{name} is {getattr(self, name)!r}, but must be one of {known}.")
-        for name in ("hidden_act", "feat_extract_activation"):
-            value = getattr(self, name)
-            if isinstance(value, str) and value.startswith(_CALLABLE):
-                raise ConfigError(
-                    f"{name} was the Python function {value.removeprefix(_CALLABLE)} when this configuration was "
-                    f"saved, and a file can't hold a function: pass {name}=… again."
-                )
-            if not callable(value) and value not in ACTIVATIONS:
-                raise ConfigError(f"{name} is {value!r}, but must be callable or one of {', '.join(ACTIVATIONS)}.")
+    def _check_problem(self) -> None:
         if self.problem_type == "single_label_classification" and self.num_labels == 1:
             raise ConfigError(
                 "problem_type is 'single_label_classification' with one label, which is always right: use "
@@ -462,22 +475,38 @@ class Wav2Vec2ConformerConfig:
         return cls.from_dict(_read(Path(path), cls.model_type))
 
     @classmethod
-    def from_pretrained(cls, name: str | os.PathLike[str], **arguments: Any) -> Wav2Vec2ConformerConfig:
+    def from_pretrained(cls, name: str | os.PathLike[str], **arguments: Any) -> Any:
         """Reads `config.json` of a folder or Hub repository.
 
         revision, cache_dir, token, local_files_only, force_download and subfolder say where it comes from
-        (`wavconformer.files.Source`); any other keyword overrides the value of that name.
+        (`wavconformer.files.Source`); any other keyword overrides the value of that name. With
+        `return_unused_kwargs=True` keywords that are no value of it are returned beside it, as (config, unused).
 
         Raises CheckpointError where there is no such file, ConfigError where it is of another kind of model.
         """
-        arguments.pop("return_unused_kwargs", None)
-        return cls.from_source(Source.take(name, arguments), **arguments)
+        wants_unused = arguments.pop("return_unused_kwargs", False)
+        source = Source.take(name, arguments)
+        unknown = cls.unknown(source, arguments) if wants_unused else set()
+        unused = {key: arguments.pop(key) for key in unknown}
+        config = cls.from_source(source, **arguments)
+        return (config, unused) if wants_unused else config
 
     @classmethod
     def from_source(cls, source: Source, **overrides: Any) -> Wav2Vec2ConformerConfig:
         """As `from_pretrained`, of a source."""
         values = _read(source.require("config.json"), cls.model_type)
         return cls.from_dict(values, **{"_name_or_path": str(source.name), **overrides})
+
+    @classmethod
+    def unknown(cls, source: Source, names: Iterable[str]) -> set[str]:
+        """Those of the names that are neither fields nor keys of the source's `config.json`."""
+        known = {*cls.names(), *_read(source.require("config.json"), cls.model_type)}
+        return set(names) - known
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of all values that can be given, keys of a file that this class doesn't know aside."""
+        return [entry.name for entry in fields(cls) if entry.name != "extra"] + ["num_labels", "torch_dtype"]
 
     def save_pretrained(self, folder: str | os.PathLike[str], push_to_hub: bool = False, **arguments: Any) -> None:
         """Writes `config.json` into `folder`, made if missing; with `push_to_hub` uploads it as well."""
@@ -503,6 +532,11 @@ class Wav2Vec2ConformerConfig:
             raise ConfigError(f"There is no preset '{name}': choose {', '.join(PRESETS)}.")
         return cls.from_dict(PRESETS[name], **overrides)
 
+    @property
+    def torch_dtype(self) -> str | None:
+        """The older Hugging Face name for `dtype`."""
+        return self.dtype
+
     def update(self, values: Mapping[str, Any]) -> None:
         """Sets the given values and checks the whole again; on a contradiction nothing is changed."""
         self.__dict__.update(self.copy(**values).__dict__)
@@ -517,6 +551,7 @@ class Wav2Vec2ConformerConfig:
     def __setattr__(self, name: str, value: Any) -> None:
         # What this class doesn't know is kept where the file's other unknown keys are, and so written back.
         if name.startswith("_") or name == "extra" or hasattr(type(self), name):
+            self._check_field(name, value)
             super().__setattr__(name, value)
         else:
             self.extra[name] = value
@@ -597,6 +632,20 @@ def _named(label2id: Any) -> dict[str, int]:
         return {str(label): int(index) for label, index in label2id.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"label2id is {label2id!r}, but must map each class name to its number.") from error
+
+
+def _check_activation(name: str, value: Any) -> None:
+    if isinstance(value, str) and value.startswith(_CALLABLE):
+        raise ConfigError(
+            f"{name} was the Python function {value.removeprefix(_CALLABLE)} when this configuration was saved, and a "
+            f"file can't hold a function: pass {name}=… again."
+        )
+    if not callable(value) and value not in ACTIVATIONS:
+        raise ConfigError(f"{name} is {value!r}, but must be callable or one of {', '.join(ACTIVATIONS)}.")
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
 
 
 def _require_integer(name: str, value: Any, *, least: int) -> None:

@@ -98,7 +98,7 @@ class Source:
             return None
         except (HTTPError, HFValidationError, OSError) as error:
             raise CheckpointError(
-                f"'{self.name}' is no folder here, and the Hugging Face Hub doesn't give it: {_first_line(error)}. "
+                f"'{self.name}' is no folder here, and the Hugging Face Hub doesn't give it: {first_line(error)}. "
                 "Check the name, the revision and the token, or give a folder."
             ) from None
 
@@ -142,7 +142,8 @@ class Source:
         return f"The {'repository' if self.folder is None else 'folder'} '{place}'"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without its full stop."""
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 

@@ -297,6 +297,16 @@ def test_the_speaker_models_embedding_is_not_the_backbones(tmp_path):
     assert again.feature_extractor.weight.shape == model.feature_extractor.weight.shape
 
 
+def test_a_heads_weight_never_takes_a_backbones_place(tmp_path):
+    """Whatever a task model calls its own weights, and wherever they stand in the file."""
+    model = saved(tmp_path, "ForCTC")
+    as_bin(tmp_path, lambda tensors: {**tensors, "encoder.layer_norm.weight": torch.zeros(24)})
+    with pytest.warns(UserWarning, match=r"has weights that .* doesn't: .*encoder\.layer_norm\.weight"):
+        read, info = ours("Model").from_pretrained(tmp_path, output_loading_info=True)
+    assert "encoder.layer_norm.weight" in info["unexpected_keys"]
+    assert_same_weights(read.state_dict(), model.base_model.state_dict())
+
+
 def test_from_one_task_to_another(tmp_path):
     model = saved(tmp_path, "ForPreTraining", mask_time_prob=0.2)
     with pytest.warns(UserWarning, match=r"lm_head\.weight, lm_head\.bias.* Not used: project_hid\.bias, ") as caught:
@@ -513,6 +523,8 @@ def test_harmless_absences_go_without_a_word(tmp_path, silent, name, lost):
     assert_equal_outputs(read, model)
     assert not any(tensor.is_meta or not tensor.isfinite().all() for tensor in read.state_dict().values())
     assert_same_weights(without(lost)(read.state_dict()), without(lost)(model.state_dict()))
+    kinds = {key: tensor.dtype for key, tensor in model.state_dict().items()}
+    assert {key: tensor.dtype for key, tensor in read.state_dict().items()} == kinds
 
 
 def test_a_mask_embedding_is_needed_only_for_masking(tmp_path, silent):

@@ -105,8 +105,8 @@ def test_printing_shows_shapes() -> None:
 
 
 def test_the_fields_are_documented_and_in_the_oracles_order() -> None:
-    assert XVectorOutput.fields() == ["loss", "logits", "embeddings", "hidden_states", "attentions"]
-    assert Wav2Vec2ConformerBaseModelOutput.fields() == [
+    assert XVectorOutput.fields() == ("loss", "logits", "embeddings", "hidden_states", "attentions")
+    assert list(Wav2Vec2ConformerBaseModelOutput.fields()) == [
         "last_hidden_state",
         "extract_features",
         "hidden_states",

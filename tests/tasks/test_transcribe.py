@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,9 @@ def test_not_a_number_is_refused(transcriber):
 
 def test_a_foreign_vocabulary_is_refused(transcriber):
     model = wavconformer.Wav2Vec2ConformerForCTC(wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=40))
-    with pytest.raises(CheckpointError, match="32 tokens, but the model's head 40"):
+    with pytest.raises(
+        CheckpointError, match="head has 40 tokens, but the vocabulary has none for 8 of them, the first of id 32"
+    ):
         Transcriber(model, transcriber.processor)
     shifted = wavconformer.Wav2Vec2ConformerForCTC(
         wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=32, pad_token_id=5)
@@ -114,3 +118,48 @@ def test_a_model_without_head_is_refused(tmp_path, transcriber):
         pytest.raises(CheckpointError, match="no CTC head"),
     ):
         wavconformer.load_model(tmp_path, device="cpu")
+
+
+def test_scores_that_are_no_numbers_are_an_error(transcriber, sample):
+    broken = wavconformer.load_model(device="cpu")
+    with torch.no_grad():
+        broken.model.lm_head.bias[3] = torch.nan
+    with pytest.raises(CheckpointError, match="tiny-en gives NaN or infinite scores"):
+        broken(sample)
+
+
+def test_a_rate_goes_with_an_array_alone(transcriber, sample):
+    with pytest.raises(ValueError, match="sampling_rate goes with an array"):
+        transcriber(np.zeros(16_000, np.float32))
+    with pytest.raises(ValueError, match="sampling_rate goes with an array"):
+        transcriber(sample, sampling_rate=16_000)
+
+
+def test_a_device_that_is_not_here_is_named():
+    for device in ("foo", "cuda:99"):
+        with pytest.raises(ValueError, match=f"The device '{device}' can't be used here"):
+            wavconformer.load_model(device=device)
+
+
+def test_an_unknown_argument_is_refused_with_a_hint():
+    with pytest.raises(TypeError, match="'hidden_dropuot': did you mean hidden_dropout"):
+        wavconformer.Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", hidden_dropuot=0.3)
+
+
+def test_an_old_name_of_the_token_is_not_kept():
+    model = wavconformer.Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", use_auth_token="secret")
+    assert "secret" not in model.config.to_json_string()
+
+
+def test_a_language_chooses_vocabulary_and_adapters(tmp_path, transcriber, sample):
+    config = wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=32, adapter_attn_dim=4)
+    model = wavconformer.Wav2Vec2ConformerForCTC(config)
+    model.save_pretrained(tmp_path)
+    model.save_adapter(tmp_path, "fra")
+    letters = transcriber.processor.tokenizer.get_vocab()
+    for vocabulary in (letters, {"eng": letters, "fra": letters}):
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+        transcriber.processor.feature_extractor.save_pretrained(tmp_path)
+        french = wavconformer.load_model(tmp_path, device="cpu", target_lang="fra")
+        assert french.model.target_lang == "fra"
+        assert isinstance(french(sample).text, str)

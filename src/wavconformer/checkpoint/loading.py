@@ -90,6 +90,8 @@ def load_tensors(
             info.mismatched_keys.append((name, named[name].shape, tuple(wanted.shape)))
         else:
             values = named[name].read()
+            if values.is_floating_point() != wanted.is_floating_point():
+                raise CheckpointError(f"{place}: {name} is of {values.dtype}, but must be of {wanted.dtype}.")
             state[name] = values.to(dtype) if values.is_floating_point() else values
     _refuse_incomplete(info, model, place, ignore_mismatched_sizes)
     model.load_state_dict(state, strict=False, assign=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -13,8 +14,8 @@ from torch import Tensor
 from wavconformer.checkpoint.loading import LoadingInfo, load_tensors, report
 from wavconformer.checkpoint.weights import LazyTensor, open_weights, remove_other_weights, save_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
-from wavconformer.errors import CheckpointError
-from wavconformer.files import Source, push_folder, staged
+from wavconformer.errors import CheckpointError, ConfigError
+from wavconformer.files import Source, first_line, push_folder, staged, write_json
 from wavconformer.model.base import SpeechModel
 
 Model = TypeVar("Model", bound="PreTrained")
@@ -54,7 +55,7 @@ class PreTrained(SpeechModel):
         output_loading_info: return (model, info), the latter a dict of missing, unexpected and mismatched names.
         use_safetensors: insist on (True) or refuse (False) that format.
         revision, cache_dir, token, local_files_only, force_download, subfolder: as in `wavconformer.files.Source`.
-        Any other keyword overrides the configuration's value of that name.
+        Any other keyword overrides the configuration's value of that name; one that is no such value is a TypeError.
 
         The weights are mapped from the file, so that the peak of memory is about one copy of them. Weights that a
         head needs and the checkpoint lacks start anew, with a warning.
@@ -65,13 +66,14 @@ class PreTrained(SpeechModel):
         for meaningless in _MEANINGLESS:
             arguments.pop(meaningless, None)
         dtype = arguments.pop("torch_dtype", None) if dtype is None else dtype
-        device = _device(arguments.pop("device_map", None)) if device is None else torch.device(device)
+        place = find_device(_one_device(arguments.pop("device_map", None)) if device is None else device)
+        if "use_auth_token" in arguments:  # the older name
+            arguments.setdefault("token", arguments.pop("use_auth_token"))
         model_arguments = {key: arguments.pop(key) for key in cls.model_arguments if key in arguments}
         source = Source.take(name, arguments)
         config = cls._configuration(source, config, arguments)
         with open_weights(source, use_safetensors) as tensors:
-            with torch.device("meta"):
-                model = cls(config, **model_arguments)
+            model = cls._on_meta(config, model_arguments)
             info = load_tensors(
                 model,
                 tensors,
@@ -82,9 +84,7 @@ class PreTrained(SpeechModel):
             model._after_loading(source, info, **model_arguments)
         report(info, model, str(source))
         model.config.name_or_path = str(name)
-        if device is not None:
-            model.to(device)
-        model.eval()
+        model.to(place).eval()
         return (model, info.as_dict()) if output_loading_info else model
 
     @classmethod
@@ -95,9 +95,27 @@ class PreTrained(SpeechModel):
         overrides: dict[str, Any],
     ) -> Wav2Vec2ConformerConfig:
         if isinstance(config, Wav2Vec2ConformerConfig):
+            unknown = overrides.keys() - {*config.names(), *config.extra}
+        else:
+            where = source if config is None else Source(config)
+            unknown = cls.config_class.unknown(where, overrides)
+        if unknown:
+            name = min(unknown)
+            close = get_close_matches(name, cls.config_class.names(), 1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise TypeError(f"from_pretrained() doesn't know the argument '{name}'{hint}")
+        if isinstance(config, Wav2Vec2ConformerConfig):
             return config.copy(**overrides)
-        where = source if config is None else Source(config)
         return cls.config_class.from_source(where, **overrides)
+
+    @classmethod
+    def _on_meta(cls: type[Model], config: Wav2Vec2ConformerConfig, model_arguments: dict[str, Any]) -> Model:
+        """The model without memory for its weights."""
+        try:
+            with torch.device("meta"):
+                return cls(config, **model_arguments)
+        except (RuntimeError, OverflowError) as error:
+            raise ConfigError(f"No model can be made of this configuration: {first_line(error)}.") from error
 
     def _after_loading(self, source: Source, info: LoadingInfo, **model_arguments: Any) -> None:
         """What a class adds once its weights are there; `model_arguments` are those it was made with."""
@@ -131,10 +149,14 @@ class PreTrained(SpeechModel):
         if place.is_file():
             raise CheckpointError(f"'{place}' is a file: give a folder to save to.")
         weights = self.state_dict() if state_dict is None else state_dict
-        config = self.config.copy(architectures=[type(self).__name__], dtype=str(self.dtype))
+        config = {
+            **self.config.to_dict(),
+            "architectures": [type(self).__name__],
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
         with staged(place) as unfinished:
             written = save_weights(weights, unfinished, max_shard_size)
-            config.save_pretrained(unfinished)
+            write_json(unfinished / "config.json", config)
         remove_other_weights(place, {path.name for path in written})
         if push_to_hub:
             self.push_to_hub(arguments.pop("repo_id", place.name), max_shard_size=max_shard_size, **arguments)
@@ -168,16 +190,23 @@ def _dtype(
     return found
 
 
-def _device(device_map: Any) -> torch.device | None:
+def _one_device(device_map: Any) -> Any:
+    """The device that a `device_map` means."""
     if isinstance(device_map, Mapping):
         if set(device_map) != {""}:
             raise ValueError("device_map may name one device for the whole model: these models aren't split.")
         device_map = device_map[""]
-    if device_map is None:
-        return None
-    if device_map == "auto":
-        return default_device()
-    return torch.device(device_map)
+    return default_device() if device_map == "auto" else device_map
+
+
+def find_device(device: torch.device | str | int | None) -> torch.device:
+    """That device, the CPU for None; ValueError where there is no such device here."""
+    try:
+        found = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The device '{device}' can't be used here: {first_line(error)}. Use 'cpu'.") from error
+    return found
 
 
 def default_device() -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import struct
@@ -40,10 +39,14 @@ _BROKEN_PICKLE = (
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64"}
+
+
 class LazyTensor(Protocol):
-    """A tensor in a file: its shape is known, its values are read when asked for."""
+    """A tensor in a file: its shape and type are known, its values are read when asked for."""
 
     shape: tuple[int, ...]
+    dtype: str  # as safetensors names it, such as F32
 
     def read(self) -> Tensor:
         """The tensor, mapped into memory where the file allows it."""
@@ -54,6 +57,7 @@ class _Slice:
         self._file = file
         self._name = name
         self.shape = tuple(file.get_slice(name).get_shape())
+        self.dtype = str(file.get_slice(name).get_dtype())
 
     def read(self) -> Tensor:
         tensor: Tensor = self._file.get_tensor(self._name)
@@ -64,6 +68,7 @@ class _Loaded:
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
         self.shape = tuple(tensor.shape)
+        self.dtype = _DTYPES.get(tensor.dtype, str(tensor.dtype))
 
     def read(self) -> Tensor:
         return self._tensor
@@ -203,11 +208,3 @@ def parse_size(size: int | str) -> int:
     if unit not in _UNITS or number <= 0:
         raise ValueError(f"{size!r} is no size of a file: give bytes, or a number and one of {', '.join(_UNITS)[2:]}.")
     return int(number * _UNITS[unit])
-
-
-def file_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor in a safetensors file, from its header alone."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    header.pop("__metadata__", None)
-    return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}

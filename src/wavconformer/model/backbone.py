@@ -146,4 +146,12 @@ class Backbone(SpeechModel):
             )
         if not input_values.shape[0]:
             raise ValueError("input_values holds no utterance: the batch is empty.")
+        if not torch.compiler.is_compiling():
+            finite = input_values.isfinite().all(-1)
+            if not finite.all():
+                row = int((~finite).nonzero()[0])
+                raise ValueError(
+                    f"Utterance {row} of the batch holds NaN or infinite samples, and so would its output: mend or "
+                    "leave out the recording."
+                )
         return input_values.to(self.feature_projection.projection.weight.dtype)

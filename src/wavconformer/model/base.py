@@ -64,6 +64,23 @@ class SpeechModel(nn.Module):
         """
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
 
+    @property
+    def name_or_path(self) -> str:
+        """Where the model was read from."""
+        return self.config.name_or_path
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Bytes of the parameters, and of the buffers unless told otherwise."""
+        buffers = self.buffers() if return_buffers else ()
+        return sum(tensor.nbytes for tensor in [*self.parameters(), *buffers])
+
+    def can_generate(self) -> bool:
+        """False: text is read from logits, not generated token by token."""
+        return False
+
+    def tie_weights(self) -> None:
+        """Does nothing: no two weights of these models are one."""
+
     # --- lengths
 
     def feature_lengths(self, samples: Tensor | int, add_adapter: bool | None = None) -> Tensor:
@@ -102,11 +119,20 @@ class SpeechModel(nn.Module):
         """Takes the whole model but its head out of training."""
         self.base_model.requires_grad_(False)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
         """Recomputes blocks in the backward pass instead of keeping their activations: less memory, more time.
 
         gradient_checkpointing_kwargs: taken for compatibility; the non-reentrant kind is always used.
+
+        Raises ValueError for every_n_layers other than 1 and for offload=True, which aren't offered.
         """
+        if every_n_layers != 1 or offload:
+            raise ValueError("Every block is recomputed, on its device: every_n_layers must be 1 and offload False.")
         self._set_gradient_checkpointing(True)
 
     def gradient_checkpointing_disable(self) -> None:

@@ -163,6 +163,8 @@ class ForCTC(TaskModel):
         return self._result(output, return_dict)
 
     def _loss(self, logits: Tensor, mask: Tensor | None, labels: Tensor) -> Tensor:
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels is of type {type(labels).__name__}, but must be a tensor (batch, length).")
         if labels.ndim != 2 or labels.shape[0] != logits.shape[0] or labels.is_floating_point():
             raise ValueError(
                 f"labels is a tensor {tuple(labels.shape)} of {labels.dtype}, but must be (batch, length) integers "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -25,13 +25,16 @@ class ModelOutput(dict[str, Any]):
             raise TypeError(f"{type(self).__name__} has no field {', '.join(sorted(unknown))}")
         super().__init__({name: given[name] for name in self.fields() if given.get(name) is not None})
 
+    _fields: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
-    def fields(cls) -> list[str]:
+    def fields(cls) -> tuple[str, ...]:
         """The names of all fields, in order."""
-        return [name for base in reversed(cls.__mro__) for name in inspect.get_annotations(base)]
+        return cls._fields
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        cls._fields = (*cls._fields, *inspect.get_annotations(cls))
         # So that DDP, FSDP, torch.export and torch.func see the tensors inside.
         pytree.register_pytree_node(
             cls,

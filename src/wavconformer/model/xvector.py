@@ -44,6 +44,6 @@ class AMSoftmaxLoss(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(B, size) and class numbers (B,) → the mean loss."""
-        cosine = F.normalize(x, dim=1) @ F.normalize(self.weight, dim=0)
+        cosine = F.normalize(x.float(), dim=1) @ F.normalize(self.weight.float(), dim=0)
         margins = self.margin * F.one_hot(labels, cosine.shape[1]).to(cosine.dtype)
         return F.cross_entropy(self.scale * (cosine - margins), labels)

@@ -205,6 +205,8 @@ class Wav2Vec2CTCTokenizer:
         self.extra_special_tokens = [_added_token(token).content for token in unnamed]
         self._unknown = kwargs
 
+        if not isinstance(added_tokens_decoder, Mapping | None):
+            raise TypeError(f"added_tokens_decoder is {added_tokens_decoder!r}, but must map ids to tokens.")
         added = {int(index): _added_token(token) for index, token in (added_tokens_decoder or {}).items()}
         self._fixed: dict[int, AddedToken] = {}  # tokens whose ids a file has laid down
         self._own: list[AddedToken] = []  # tokens that were added to whatever vocabulary is in use
@@ -704,7 +706,10 @@ class Wav2Vec2CTCTokenizer:
             settings["added_tokens_decoder"] = {index: AddedToken(content) for content, index in added.items()}
         for key in (*_NO_SETTINGS, "model_specific_special_tokens"):
             settings.pop(key, None)
-        return cls(vocab_file, **settings)
+        try:
+            return cls(vocab_file, **settings)
+        except TypeError as error:
+            raise CheckpointError(f"The settings of the tokenizer of {source} can't be used: {error}") from error
 
     def save_vocabulary(
         self, save_directory: str | os.PathLike[str], filename_prefix: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,10 @@ from wavconformer.checkpoint.models import (
     Wav2Vec2ConformerModel,
 )
 from wavconformer.checkpoint.pretrained import PreTrained
+from wavconformer.checkpoint.weights import open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import WavConformerError
-from wavconformer.files import Source
+from wavconformer.files import Source, first_line, read_json
 from wavconformer.processing import Wav2Vec2FeatureExtractor
 from wavconformer.tasks.transcribe import load_model
 
@@ -44,6 +45,27 @@ CLASSES: dict[str, type[PreTrained]] = {
         Wav2Vec2ConformerForPreTraining,
     )
 }
+# Fields without which a configuration may not be that of its weights.
+_SHAPE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "feat_extract_norm",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "position_embeddings_type",
+)
+# Names of weights by which a class is told where the configuration names none, the more telling ones first.
+_TELLING = (
+    ("lm_head", "Wav2Vec2ConformerForCTC"),
+    ("quantizer", "Wav2Vec2ConformerForPreTraining"),
+    ("tdnn", "Wav2Vec2ConformerForXVector"),
+    ("projector", "Wav2Vec2ConformerForSequenceClassification"),
+    ("classifier", "Wav2Vec2ConformerForAudioFrameClassification"),
+)
 # The output that a class is compared by.
 _MAIN_OUTPUT = {
     "Wav2Vec2ConformerModel": "last_hidden_state",
@@ -69,18 +91,22 @@ def check(
     name: folder, Hub repository, or a checkpoint that ships with the package.
     audio: a recording to run, in place of noise. text: what is said in it.
 
-    Raises nothing that the checkpoint is to blame for: that is a finding, and the last one.
+    Raises nothing that the checkpoint is to blame for: that is a finding, and the last one where no other can follow.
     """
     where = Source.take(name, dict(source))
     try:
+        values = read_json(where.require("config.json"))
         config = Wav2Vec2ConformerConfig.from_source(where)
+        cls = _model_class(config, where)
     except WavConformerError as error:
         yield Finding("configuration", False, str(error))
         return
-    cls = CLASSES.get(next(iter(config.architectures or ()), ""), Wav2Vec2ConformerModel)
-    yield Finding("configuration", True, f"complete, for {cls.__name__}")
+    lacking = [field for field in _SHAPE if field not in values]
+    complete = f"defaults stand in for {', '.join(lacking)}" if lacking else "complete"
+    yield Finding("configuration", True, f"{complete}, for {cls.__name__}")
     try:
         model, info = cls.from_pretrained(name, output_loading_info=True, **source)
+        extractor = _feature_extractor(where, source)
     except WavConformerError as error:
         yield Finding("weights", False, str(error))
         return
@@ -91,19 +117,39 @@ def check(
     finite = all(bool(p.isfinite().all()) for p in model.parameters())
     yield Finding("finite weights", finite, "no NaN, no infinity" if finite else "NaN or infinity among the weights")
 
-    extractor = _feature_extractor(name, source)
     waveform = _noise() if audio is None else load_audio(audio, sampling_rate=extractor.sampling_rate)
-    yield _frame_rate(model, extractor, waveform)
-    yield _padding(model, extractor, waveform)
-    yield _rival(where.folder or name, cls.__name__, model, extractor, waveform, source)
+    yield _attempt("frame rate", lambda: _frame_rate(model, extractor, waveform))
+    yield _attempt("padding", lambda: _padding(model, extractor, waveform))
+    yield _attempt("transformers", lambda: _rival(where, model, extractor, waveform, source))
     if isinstance(model, Wav2Vec2ConformerForCTC):
-        yield from _reading(name, audio, text, source)
+        yield _attempt("vocabulary", lambda: _vocabulary(name, source))
+        if audio is not None:
+            yield _attempt("text", lambda: _text(name, audio, text, source))
 
 
-def _feature_extractor(name: str | os.PathLike[str], source: dict[str, Any]) -> Wav2Vec2FeatureExtractor:
-    where = Source.take(name, dict(source))
+def _attempt(name: str, look: Callable[[], Finding]) -> Finding:
+    """What `look` finds; what it can't do is a finding too."""
+    try:
+        return look()
+    except (WavConformerError, ValueError, TypeError, OSError, RuntimeError) as error:
+        return Finding(name, False, first_line(error))
+
+
+def _model_class(config: Wav2Vec2ConformerConfig, where: Source) -> type[PreTrained]:
+    """The class that the configuration names, else the one that the weights' names tell."""
+    for architecture in config.architectures or ():
+        if architecture in CLASSES:
+            return CLASSES[architecture]
+    with open_weights(where) as tensors:
+        heads = {key.split(".")[0] for key in tensors}
+    return next((CLASSES[name] for head, name in _TELLING if head in heads), Wav2Vec2ConformerModel)
+
+
+def _feature_extractor(where: Source, source: dict[str, Any]) -> Wav2Vec2FeatureExtractor:
     has_one = any(where.find(file) for file in ("preprocessor_config.json", "processor_config.json"))
-    return Wav2Vec2FeatureExtractor.from_pretrained(name, **source) if has_one else Wav2Vec2FeatureExtractor()
+    if not has_one:
+        return Wav2Vec2FeatureExtractor()
+    return Wav2Vec2FeatureExtractor.from_pretrained(where.name, **source)
 
 
 def _noise(seconds: float = 2.0) -> NDArray[np.float32]:
@@ -147,6 +193,8 @@ def _padding(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform: N
     batched = _output(model, _inputs(extractor, waveform, longer))[0]
     if alone.ndim == 2:
         batched = batched[: len(alone)]
+    if not alone.isfinite().all():
+        return Finding("padding", False, "the output holds NaN or infinity")
     difference = _relative(alone, batched)
     detail = f"alone and in a padded batch differ by {difference:.1e} of the largest value"
     return Finding("padding", difference <= TOLERANCE, detail)
@@ -157,8 +205,7 @@ def _relative(one: Tensor, other: Tensor) -> float:
 
 
 def _rival(
-    name: str | os.PathLike[str],
-    class_name: str,
+    where: Source,
     model: PreTrained,
     extractor: Wav2Vec2FeatureExtractor,
     waveform: NDArray[np.float32],
@@ -169,28 +216,25 @@ def _rival(
     if model.config.adapter_attn_dim is not None:
         return Finding("transformers", None, "its Conformer has no language adapters: nothing to compare with")
     transformers = importlib.import_module("transformers")  # never imported but to be compared with
-    theirs = getattr(transformers, class_name).from_pretrained(name, dtype=torch.float32, **source).eval()
+    theirs = getattr(transformers, type(model).__name__)
+    theirs = theirs.from_pretrained(where.folder or where.name, dtype=torch.float32, **source).eval()
     inputs = {"input_values": _inputs(extractor, waveform)["input_values"]}
     difference = _relative(_output(theirs, inputs), _output(model, inputs))
     detail = f"{transformers.__version__} and wavconformer differ by {difference:.1e} of the largest value"
     return Finding("transformers", difference <= TOLERANCE, detail)
 
 
-def _reading(
-    name: str | os.PathLike[str], audio: AudioSource | None, text: str | None, source: dict[str, Any]
-) -> Iterator[Finding]:
-    try:
-        transcriber = load_model(name, device="cpu", **source)
-    except (WavConformerError, ValueError) as error:
-        yield Finding("vocabulary", False, str(error))
-        return
-    tokens = transcriber.model.lm_head.out_features
-    yield Finding("vocabulary", True, f"{tokens} tokens, as many as the head has")
-    if audio is None:
-        return
-    heard = transcriber(audio).text
+def _vocabulary(name: str | os.PathLike[str], source: dict[str, Any]) -> Finding:
+    transcriber = load_model(name, device="cpu", **source)
+    tokens = max(transcriber.processor.tokenizer.get_vocab().values()) + 1
+    head = transcriber.model.lm_head.out_features
+    equal = "as many as the head has" if tokens == head else f"but the head has {head}"
+    return Finding("vocabulary", tokens == head, f"{tokens} tokens, {equal}")
+
+
+def _text(name: str | os.PathLike[str], audio: AudioSource, text: str | None, source: dict[str, Any]) -> Finding:
+    heard = load_model(name, device="cpu", **source)(audio).text
     if text is None:
-        yield Finding("text", None, f"{heard!r} (pass --text to compare)")
-        return
+        return Finding("text", None, f"{heard!r} (pass --text to compare)")
     equal = heard.lower().split() == text.lower().split()
-    yield Finding("text", equal, f"{heard!r}" if equal else f"{heard!r}, not {text!r}")
+    return Finding("text", equal, f"{heard!r}" if equal else f"{heard!r}, not {text!r}")

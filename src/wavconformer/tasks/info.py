@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
 
-from wavconformer.checkpoint.weights import file_header, find_weight_files
+from wavconformer.checkpoint.weights import find_weight_files, open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.files import Source
 
@@ -16,16 +17,16 @@ class ModelInfo:
     """The figures of a checkpoint.
 
     tensors: their number. parameters: numbers in them, running statistics and counters aside. bytes: size of the weight
-    files. dtype: of the floating tensors, "?" for old pickles, whose content isn't read here.
+    files. dtypes: of the floating tensors.
     """
 
     config: Wav2Vec2ConformerConfig
     architecture: str
     files: tuple[str, ...]
     bytes: int
-    tensors: int | None
-    parameters: int | None
-    dtype: str
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values to print."""
@@ -43,8 +44,8 @@ class ModelInfo:
             ("shape", shape),
             ("feature encoder", encoder),
             ("frames", rate),
-            ("parameters", f"{self.parameters:,}" if self.parameters is not None else "? (old pickle)"),
-            ("weights", f"{self.bytes / 1e6:,.1f} MB in {', '.join(self.files)} ({self.dtype})"),
+            ("parameters", f"{self.parameters:,}"),
+            ("weights", f"{self.bytes / 1e6:,.1f} MB in {', '.join(self.files)} ({', '.join(self.dtypes)})"),
         ]
         if config.vocab_size is not None:
             rows.append(("vocabulary", f"{config.vocab_size} tokens, blank {config.pad_token_id}"))
@@ -65,25 +66,16 @@ def model_info(name: str | os.PathLike[str], **source: Any) -> ModelInfo:
     where = Source.take(name, source)
     config = Wav2Vec2ConformerConfig.from_source(where)
     paths = find_weight_files(where)
-    headers = {}
-    for path in paths:
-        if path.suffix == ".safetensors":
-            headers.update(file_header(path))
-    known = all(path.suffix == ".safetensors" for path in paths)
-    count = 0
-    for key, (_, shape) in headers.items():
-        if not key.endswith(_STATISTICS):
-            size = 1
-            for length in shape:
-                size *= length
-            count += size
-    dtypes = sorted({dtype for dtype, _ in headers.values() if dtype.startswith(("F", "BF"))})
+    with open_weights(where) as tensors:
+        parameters = sum(math.prod(tensor.shape) for key, tensor in tensors.items() if not key.endswith(_STATISTICS))
+        count = len(tensors)
+        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF"))}
     return ModelInfo(
         config=config,
         architecture=next(iter(config.architectures or ()), "unknown class"),
         files=tuple(path.name for path in paths),
         bytes=sum(path.stat().st_size for path in paths),
-        tensors=len(headers) if known else None,
-        parameters=count if known else None,
-        dtype=", ".join(dtypes) or "?",
+        tensors=count,
+        parameters=parameters,
+        dtypes=tuple(sorted(dtypes)),
     )

@@ -14,7 +14,8 @@ from wavconformer.audio import SAMPLE_RATE, AudioSource, load_audio
 from wavconformer.decoding.greedy import greedy
 from wavconformer.decoding.words import Word, words
 from wavconformer.errors import AudioError, CheckpointError
-from wavconformer.files import DEFAULT_MODEL
+from wavconformer.files import DEFAULT_MODEL, Source, read_json
+from wavconformer.processing.vocabulary import is_nested
 
 if TYPE_CHECKING:
     import torch
@@ -50,18 +51,19 @@ class Transcriber:
         self.model = model
         self.processor = processor
         self.name = name
-        vocabulary, head = max(processor.tokenizer.get_vocab().values()) + 1, model.lm_head.out_features
+        head = model.lm_head.out_features
         if processor.tokenizer.pad_token_id != model.blank:
             raise CheckpointError(
                 f"{name}: the tokenizer's padding token has the id {processor.tokenizer.pad_token_id}, but the model's "
                 f"blank is {model.blank} (pad_token_id in config.json). They must be the same."
             )
-        if vocabulary < head:
+        unnamed = sorted(set(range(head)) - set(processor.tokenizer.get_vocab().values()))
+        if unnamed:
             raise CheckpointError(
-                f"{name}: the vocabulary has {vocabulary} tokens, but the model's head {head}: vocab.json isn't that "
-                "of these weights."
+                f"{name}: the model's head has {head} tokens, but the vocabulary has none for {len(unnamed)} of them, "
+                f"the first of id {unnamed[0]}: vocab.json isn't that of these weights."
             )
-        self._symbols = _symbols(processor.tokenizer)
+        self._symbols = _symbols(processor.tokenizer, head)
 
     @property
     def sampling_rate(self) -> int:
@@ -73,9 +75,11 @@ class Transcriber:
 
         source: path, bytes, file object, or a mono array with its `sampling_rate`.
 
-        Digital silence gives an empty text. Raises AudioError where the recording can't be read or is shorter than
-        one frame, 25 ms.
+        Digital silence gives an empty text. Raises AudioError where the recording can't be read, is shorter than one
+        frame (25 ms), or needs more memory than there is; CheckpointError where the model's scores are not numbers.
         """
+        if isinstance(source, np.ndarray) != (sampling_rate is not None):
+            raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
         waveform = load_audio(source, sampling_rate=self.sampling_rate, source_rate=sampling_rate)
         duration = len(waveform) / self.sampling_rate
         least = self.model.config.receptive_field
@@ -86,8 +90,18 @@ class Transcriber:
             )
         if not np.ptp(waveform):
             return Transcript("", (), duration)
-        frames = self._frame_ids(waveform)
-        tokens = greedy(frames, self.model.blank)
+        try:
+            frame_ids = self._frame_ids(waveform)
+        except AudioError as error:
+            raise AudioError(f"{describe(source)}: {error}") from error
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            raise AudioError(
+                f"{describe(source)} is {duration:.0f} s long, too long to transcribe at once in this machine's "
+                "memory: cut it into parts."
+            ) from error
+        tokens = greedy(frame_ids, self.model.blank)
         found = words(tokens, self._symbols, self.model.config.hop_length / self.sampling_rate)
         return Transcript(" ".join(word.text for word in found), found, duration)
 
@@ -100,16 +114,23 @@ class Transcriber:
         ).input_values
         with torch.inference_mode():
             logits = self.model(inputs.to(self.model.device)).logits[0]
+        if not logits.isfinite().all():
+            raise CheckpointError(
+                f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for "
+                f"{str(self.model.dtype).removeprefix('torch.')}. `wavconformer check` tells more."
+            )
         ids: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
         return ids
 
 
-def _symbols(tokenizer: Wav2Vec2CTCTokenizer) -> list[str | None]:
-    """What each token id reads as: " " for the word delimiter, None for sentence marks and padding."""
+def _symbols(tokenizer: Wav2Vec2CTCTokenizer, count: int) -> list[str | None]:
+    """What each of the head's `count` tokens reads as: " " for the word delimiter, None for marks and padding."""
     vocabulary = tokenizer.get_vocab()
     silent = {tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token}
-    symbols: list[str | None] = [None] * (max(vocabulary.values()) + 1)
+    symbols: list[str | None] = [None] * count
     for token, index in vocabulary.items():
+        if index >= count:
+            continue
         if token == tokenizer.word_delimiter_token:
             symbols[index] = " "
         elif token not in silent:
@@ -139,16 +160,22 @@ def load_model(
     from wavconformer.processing import Wav2Vec2Processor
 
     place = DEFAULT_MODEL if name is None else name
-    processor = Wav2Vec2Processor.from_pretrained(place, **source)
+    processor = Wav2Vec2Processor.from_pretrained(place, **_language(place, target_lang, source), **source)
     model_arguments: dict[str, Any] = {} if target_lang is None else {"target_lang": target_lang}
     model, info = Wav2Vec2ConformerForCTC.from_pretrained(
         place, dtype=dtype, device=device or default_device(), output_loading_info=True, **model_arguments, **source
     )
     if any(key.startswith("lm_head") for key in info["missing_keys"]):
         raise CheckpointError(f"'{place}' holds no CTC head (lm_head): it can't transcribe before it is fine-tuned.")
-    if target_lang is not None:
-        processor.tokenizer.set_target_lang(target_lang)
     return Transcriber(model, processor, str(place))
+
+
+def _language(name: str | os.PathLike[str], target_lang: str | None, source: dict[str, Any]) -> dict[str, str]:
+    """The tokenizer's argument for a language: none where one vocabulary serves all."""
+    if target_lang is None:
+        return {}
+    vocabulary = read_json(Source.take(name, dict(source)).require("vocab.json"))
+    return {"target_lang": target_lang} if is_nested(vocabulary) else {}
 
 
 @lru_cache(maxsize=1)
