@@ -419,13 +419,13 @@ def test_any_device_there_is(tmp_path):
 
 
 def test_keywords_override_the_configuration(tmp_path, silent):
-    saved(tmp_path, "ForCTC")
+    saved(tmp_path, "ForCTC", my_note=1)
     model = ours("ForCTC").from_pretrained(
-        tmp_path, hidden_dropout=0.75, ctc_zero_infinity=True, my_note=1, attn_implementation="sdpa"
+        tmp_path, hidden_dropout=0.75, ctc_zero_infinity=True, my_note=2, attn_implementation="sdpa"
     )
     assert model.config.hidden_dropout == model.base_model.encoder.dropout == 0.75
     assert model.config.ctc_zero_infinity
-    assert model.config.my_note == 1
+    assert model.config.my_note == 2
     assert "attn_implementation" not in model.config.to_dict()
 
 

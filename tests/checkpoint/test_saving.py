@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from model.builders import build
 from wavconformer import CheckpointError, Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC, Wav2Vec2ConformerModel
 from wavconformer.checkpoint import weights
-from wavconformer.checkpoint.weights import file_header, parse_size
+from wavconformer.checkpoint.weights import open_file, parse_size
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -59,9 +59,9 @@ def test_a_folder_holds_configuration_and_weights(tmp_path):
 def test_the_type_of_the_weights_is_written(tmp_path):
     build("ForCTC").bfloat16().save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "bfloat16"
-    header = file_header(tmp_path / WEIGHTS)
-    assert header["lm_head.weight"] == ("BF16", (11, 24))
-    assert {kind for kind, _ in header.values()} == {"BF16", "I64"}
+    with open_file(tmp_path / WEIGHTS) as tensors:
+        assert (tensors["lm_head.weight"].dtype, tensors["lm_head.weight"].shape) == ("BF16", (11, 24))
+        assert {tensor.dtype for tensor in tensors.values()} == {"BF16", "I64"}
 
 
 def test_weights_given_by_the_caller(tmp_path):
@@ -228,7 +228,7 @@ def test_an_error_while_writing_the_configuration_leaves_the_earlier_checkpoint(
     def fails(*_: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Wav2Vec2ConformerConfig, "to_json_file", fails)
+    monkeypatch.setattr("wavconformer.checkpoint.pretrained.write_json", fails)
     with pytest.raises(OSError, match="No space left"):
         build("ForCTC", seed=2).save_pretrained(tmp_path)
     assert names(tmp_path) == ["config.json", WEIGHTS]

@@ -90,9 +90,9 @@ def load_tensors(
             info.mismatched_keys.append((name, named[name].shape, tuple(wanted.shape)))
         else:
             values = named[name].read()
-            if values.is_floating_point() != wanted.is_floating_point():
-                raise CheckpointError(f"{place}: {name} is of {values.dtype}, but must be of {wanted.dtype}.")
-            state[name] = values.to(dtype) if values.is_floating_point() else values
+            if wanted.is_floating_point() and not values.is_floating_point():
+                raise CheckpointError(f"{place}: {name} is of {values.dtype}, but must be floating point.")
+            state[name] = values.to(dtype if wanted.is_floating_point() else wanted.dtype)
     _refuse_incomplete(info, model, place, ignore_mismatched_sizes)
     model.load_state_dict(state, strict=False, assign=True)
     absent = [*info.missing_keys, *(name for name, _, _ in info.mismatched_keys)]
