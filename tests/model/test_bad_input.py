@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_other_floating_types_are_taken(dtype: torch.dtype) -> None:
     logits = model(noise(1, SAMPLES).to(dtype)).logits
     assert logits.dtype == torch.float32
     assert (logits - model(noise(1, SAMPLES)).logits).abs().max() < 0.2
+
+
+@every_class
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+def test_samples_that_are_no_numbers(name: str, value: float) -> None:
+    waveform = noise(2, 8000)
+    waveform[1, 5000] = value
+    with pytest.raises(ValueError, match="Utterance 1 of the batch holds NaN or infinite samples"):
+        build(name)(waveform)
 
 
 @every_class
@@ -152,6 +162,12 @@ def test_transcripts_that_do_not_fit(labels: Tensor, words: str) -> None:
         build("ForCTC")(noise(2, SAMPLES), labels=labels)
 
 
+@pytest.mark.parametrize("labels", [[[1, 2]], np.array([[1, 2]])], ids=["list", "numpy"])
+def test_transcripts_that_are_no_tensor(labels: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be a tensor \(batch, length\)"):
+        build("ForCTC")(noise(1, SAMPLES), labels=labels)
+
+
 def test_a_transcript_longer_than_its_own_audio_in_a_padded_batch() -> None:
     values, mask = pad([noise(8000), noise(400 + 320)])
     labels = torch.tensor([[1, 2, 3], [1, 2, 3]])
@@ -223,6 +239,12 @@ def test_a_mask_for_the_bare_model_must_fit_too() -> None:
 
 
 # --- building
+
+
+@pytest.mark.parametrize("wish", [{"every_n_layers": 2}, {"offload": True}], ids=str)
+def test_checkpointing_that_is_not_offered(wish: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="every_n_layers must be 1 and offload False"):
+        build("ForCTC").gradient_checkpointing_enable(**wish)
 
 
 @pytest.mark.parametrize("name", ["ForSequenceClassification", "ForAudioFrameClassification"])

@@ -104,6 +104,24 @@ def test_a_training_step_agrees(name: str, overrides: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("name", "position"), ONE_OF_EACH)
+def test_dropouts_agree(name: str, position: str | None) -> None:
+    """The same places, probabilities and order: one seed drops the same values in both, where attention is visible.
+
+    The convolution module's own is left out: there the oracle's tensors have another layout.
+    """
+    dropouts = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"), 0.2)
+    dropouts |= {"final_dropout": 0.4, "mask_time_prob": 0.0}
+    ours, oracle = build_pair(name, position_embeddings_type=position, **dropouts)
+    outputs = []
+    for model in (ours, oracle):
+        model.train()
+        torch.manual_seed(11)
+        outputs.append(model(noise(2, 8000), output_hidden_states=True, output_attentions=True))
+    assert_same_outputs(*outputs)
+    assert (outputs[0].attentions[0] == 0).float().mean() > 0.1
+
+
+@pytest.mark.parametrize(("name", "position"), ONE_OF_EACH)
 def test_gradients_agree_in_eval_mode(name: str, position: str | None) -> None:
     ours, oracle = build_pair(name, position_embeddings_type=position)
     arguments = task_arguments(name, ours, batch=2, samples=7000)

@@ -59,11 +59,18 @@ class FrameBatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) → (B, T, D); mask (B, T) is True on real frames."""
         if self.training:
-            mean, variance = self._batch_statistics(x, mask)
+            scale, shift = self._scale_and_shift(*self._batch_statistics(x, mask))
         else:
-            mean, variance = self.running_mean, self.running_var
+            scale, shift = self.scale_and_shift()
+        return x * scale.to(x.dtype) + shift.to(x.dtype)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What the norm is in eval mode: a factor and a summand, (D,) each."""
+        return self._scale_and_shift(self.running_mean, self.running_var)
+
+    def _scale_and_shift(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.weight * torch.rsqrt(variance + self.eps).to(self.weight.dtype)
-        return x * scale.to(x.dtype) + (self.bias - mean.to(self.bias.dtype) * scale).to(x.dtype)
+        return scale, self.bias - mean.to(self.bias.dtype) * scale
 
     def _batch_statistics(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         values = x.float()  # sums over many frames lose too much in half precision

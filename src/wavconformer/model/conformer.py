@@ -51,9 +51,19 @@ class ConvolutionModule(nn.Module):
         if mask is not None:
             # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
             x = x.masked_fill(~mask[..., None], 0.0)
-        x = self.depthwise_conv(x.transpose(1, 2)).transpose(1, 2)
-        x = self.activation(self.batch_norm(x, mask))
+        x = self.activation(self._neighbourhood(x, mask))
         return F.dropout(F.linear(x, self.pointwise_conv2.weight.squeeze(-1)), self.dropout, self.training)
+
+    def _neighbourhood(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The depthwise convolution and its batch norm, in eval mode folded into one: (B, T, D) → (B, T, D)."""
+        convolution, norm = self.depthwise_conv, self.batch_norm
+        weight, bias = convolution.weight, None
+        if not self.training:
+            scale, bias = norm.scale_and_shift()
+            weight = weight * scale[:, None, None]
+        padding, groups = convolution.padding, convolution.groups
+        x = F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=groups).transpose(1, 2)
+        return norm(x, mask) if self.training else x
 
 
 class LanguageAdapter(nn.Module):
@@ -95,11 +105,11 @@ class ConformerBlock(nn.Module):
         self, x: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) → (B, T, D) and, if asked for, the attention weights (B, H, T, T)."""
-        x = x + 0.5 * self.ffn1(self.ffn1_layer_norm(x))
+        x = torch.add(x, self.ffn1(self.ffn1_layer_norm(x)), alpha=0.5)
         context, weights = self.self_attn(self.self_attn_layer_norm(x), positions, mask, output_attentions)
         x = x + F.dropout(context, self.attention_dropout, self.training)
         x = x + self.conv_module(x, mask)
-        x = self.final_layer_norm(x + 0.5 * self.ffn2(self.ffn2_layer_norm(x)))
+        x = self.final_layer_norm(torch.add(x, self.ffn2(self.ffn2_layer_norm(x)), alpha=0.5))
         return (x if self.adapter_layer is None else self.adapter_layer(x)), weights
 
 

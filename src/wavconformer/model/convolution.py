@@ -1,4 +1,4 @@
-"""A strided convolution over time, channels last, as one matrix product over windows of frames."""
+"""A strided convolution over time, channels last, as matrix products."""
 
 from __future__ import annotations
 
@@ -8,19 +8,45 @@ from torch.nn import functional as F
 
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """Convolves (B, T, C) with `weight` (O, C, k), the layout of the checkpoints, to (B, T', O); no padding."""
-    kernel = weight.shape[2]
-    return F.linear(windows(x, kernel, stride), weight.transpose(1, 2).flatten(1), bias)
+    """Convolves (B, T, C) with `weight` (O, C, k), the layout of the checkpoints, to (B, T', O); no padding.
+
+    With autograd, and in a graph, as one product over windows of frames. Without it as a sum of products, none of
+    which needs its input copied.
+    """
+    taps = weight.transpose(1, 2)  # (O, k, C)
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return F.linear(_windows(x, weight.shape[2], stride), taps.flatten(1), bias)
+    return (
+        torch.stack([_products(row, taps, bias, stride) for row in x])
+        if len(x) > 1
+        else (_products(x[0], taps, bias, stride)[None])
+    )
 
 
-def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
     """The frames of each window side by side: (B, T, C) → (B, T', kernel · C).
 
-    Without autograd a view. With it a copy: the backward of overlapping views is slow, that of slices isn't.
+    Slices put together, as the backward of overlapping views is slow.
     """
-    channels = x.shape[2]
-    if x.requires_grad and torch.is_grad_enabled():
-        count = (x.shape[1] - kernel) // stride + 1
-        last = (count - 1) * stride + 1
-        return torch.cat([x[:, offset : offset + last : stride] for offset in range(kernel)], dim=-1)
-    return x.flatten(1).unfold(1, kernel * channels, stride * channels)
+    last = (x.shape[1] - kernel) // stride * stride + 1
+    return torch.cat([x[:, offset : offset + last : stride] for offset in range(kernel)], dim=-1)
+
+
+def _products(x: Tensor, taps: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """(T, C) with (O, k, C) → (T', O): the sum over groups of at most `stride` taps.
+
+    The frames that one such group sees in successive windows don't overlap, so they are rows of a matrix as they lie.
+    """
+    kernel, channels = taps.shape[1:]
+    count = (x.shape[0] - kernel) // stride + 1
+    flat = x.reshape(-1)
+    output: Tensor | None = None
+    for first in range(0, kernel, stride):
+        group = taps[:, first : first + stride].flatten(1).t()  # (taps of the group · C, O)
+        rows = flat[first * channels :].unfold(0, group.shape[0], stride * channels)[:count]
+        if output is not None:
+            output.addmm_(rows, group)
+        else:
+            output = rows @ group if bias is None else torch.addmm(bias, rows, group)
+    assert output is not None
+    return output
