@@ -16,7 +16,9 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.layers import Linear
 
 # Queries that relative attention handles at once: bounds its memory to O(block · T).
-QUERY_BLOCK = 512
+QUERY_BLOCK = 256
+# Projected positions are kept between calls for at most so many frames: 8 MB a layer of the large shape at 1,000.
+KEPT_FRAMES = 2000
 
 
 class RotaryPositions(nn.Module):
@@ -153,14 +155,14 @@ class RelativeSelfAttention(SelfAttention):
         self.linear_pos = Linear(config.hidden_size, config.hidden_size, bias=False)
         self.pos_bias_u = nn.Parameter(torch.empty(self.num_heads, config.head_size))
         self.pos_bias_v = nn.Parameter(torch.empty(self.num_heads, config.head_size))
+        self._kept: tuple[tuple[object, ...], Tensor] | None = None
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, positions: object, mask: Tensor | None, output_attentions: bool
     ) -> tuple[Tensor, Tensor | None]:
         assert isinstance(positions, Tensor)
         frames = q.shape[2]
-        # (H, K, 2T - 1): a column for each distance between query and key
-        p = self.linear_pos(positions).view(positions.shape[0], self.num_heads, -1).permute(1, 2, 0)
+        p = self._project_positions(positions)
         q_u = q + self.pos_bias_u[:, None]
         q_v = (q + self.pos_bias_v[:, None]) * self.scale
         keys = None if mask is None else mask[:, None, None, :]
@@ -177,6 +179,34 @@ class RelativeSelfAttention(SelfAttention):
                 )
             )
         return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)), None
+
+    def _project_positions(self, positions: Tensor) -> Tensor:
+        """(2T - 1, D) → (H, K, 2T - 1): a column for each distance between query and key.
+
+        They depend on the weights and on T alone, so without autograd they are kept for the next call. Those for fewer
+        frames are the middle of those for more.
+        """
+        weight = self.linear_pos.weight
+        columns = positions.shape[0]
+        changing = self.training or torch.is_grad_enabled() or weight.is_inference()
+        if changing or torch.compiler.is_compiling() or columns > 2 * KEPT_FRAMES:
+            return self._columns(self.linear_pos(positions))
+        version = (weight.data_ptr(), weight._version, positions.dtype, weight.dtype)
+        if self._kept is None or self._kept[0] != version or self._kept[1].shape[2] < columns:
+            self._kept = (version, self._columns(self.linear_pos(positions)))
+        surplus = (self._kept[1].shape[2] - columns) // 2
+        return self._kept[1][:, :, surplus : surplus + columns]
+
+    def _columns(self, projected: Tensor) -> Tensor:
+        return projected.view(projected.shape[0], self.num_heads, -1).permute(1, 2, 0)
+
+    def train(self, mode: bool = True) -> RelativeSelfAttention:
+        """Training changes the weights that the kept positions were projected with: they go."""
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": None}  # no part of a copy or a pickle
 
     @staticmethod
     def _position_scores(q: Tensor, p: Tensor, start: int, frames: int, keys: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model.activations import activation
 from wavconformer.model.attention import SCHEMES, SelfAttention
 from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, several_processes
+from wavconformer.model.convolution import depthwise_convolution
 from wavconformer.model.layers import Conv1d, LayerNorm, Linear
 
 
@@ -56,14 +57,12 @@ class ConvolutionModule(nn.Module):
 
     def _neighbourhood(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The depthwise convolution and its batch norm, in eval mode folded into one: (B, T, D) → (B, T, D)."""
-        convolution, norm = self.depthwise_conv, self.batch_norm
-        weight, bias = convolution.weight, None
-        if not self.training:
-            scale, bias = norm.scale_and_shift()
-            weight = weight * scale[:, None, None]
-        padding, groups = convolution.padding, convolution.groups
-        x = F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=groups).transpose(1, 2)
-        return norm(x, mask) if self.training else x
+        weight, norm = self.depthwise_conv.weight, self.batch_norm
+        if self.training:
+            normed: Tensor = norm(depthwise_convolution(x, weight, None), mask)
+            return normed
+        scale, shift = norm.scale_and_shift()
+        return depthwise_convolution(x, weight * scale[:, None, None], shift)
 
 
 class LanguageAdapter(nn.Module):
