@@ -1,6 +1,6 @@
 """Times wavconformer beside `transformers`, and writes the table of docs/performance.md.
 
-    python -m benchmarks [CASE ...] [--runs 5] [--threads 2] [--no-write]
+    python -m benchmarks [CASE ...] [--runs 5] [--threads 2] [--seconds 2 10 30 60] [--no-write]
 
 Both have the same weights and inputs and run in turn in one process; a ratio is theirs / ours, the median over the
 pairs. Without a case all are run. Results go to benchmarks/results/.
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join([*CASES, 'memory'])}; all by default")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[2, 10, 30, 60], help="lengths of the case forward")
     parser.add_argument("--no-write", action="store_true", help="print alone")
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - {*CASES, "memory"}:
@@ -49,7 +50,8 @@ def main() -> None:
             print(content["memory"])
         else:
             found: list[Comparison] = []
-            for comparison in CASES[name](arguments.runs):
+            options = {"lengths": tuple(arguments.seconds)} if name == "forward" else {}
+            for comparison in CASES[name](arguments.runs, **options):
                 print(row(comparison.as_dict()), flush=True)
                 found.append(comparison)
             content = {"machine": machine, "comparisons": [comparison.as_dict() for comparison in found]}

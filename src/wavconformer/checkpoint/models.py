@@ -14,10 +14,10 @@ from wavconformer.model.backbone import Backbone
 from wavconformer.model.heads import (
     ForAudioFrameClassification,
     ForCTC,
-    ForPreTraining,
     ForSequenceClassification,
     ForXVector,
 )
+from wavconformer.model.pretraining import ForPreTraining
 
 Wav2Vec2ConformerPreTrainedModel = PreTrained
 
