@@ -28,8 +28,8 @@ from wavconformer.checkpoint.weights import open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line, read_json
-from wavconformer.processing import Wav2Vec2FeatureExtractor
-from wavconformer.tasks.transcribe import load_model
+from wavconformer.processing import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from wavconformer.tasks.transcribe import Transcriber, require_head
 
 # Largest difference that counts as equal, relative to the largest value of the output.
 TOLERANCE = 1e-4
@@ -122,9 +122,15 @@ def check(
     yield _attempt("padding", lambda: _padding(model, extractor, waveform))
     yield _attempt("transformers", lambda: _rival(where, model, extractor, waveform, source))
     if isinstance(model, Wav2Vec2ConformerForCTC):
-        yield _attempt("vocabulary", lambda: _vocabulary(name, source))
+        ctc = model
+
+        def transcriber() -> Transcriber:
+            require_head(name, info)
+            return Transcriber(ctc, Wav2Vec2Processor.from_pretrained(name, **source), str(name))
+
+        yield _attempt("vocabulary", lambda: _vocabulary(transcriber()))
         if audio is not None:
-            yield _attempt("text", lambda: _text(name, audio, text, source))
+            yield _attempt("text", lambda: _text(transcriber(), audio, text))
 
 
 def _attempt(name: str, look: Callable[[], Finding]) -> Finding:
@@ -224,16 +230,15 @@ def _rival(
     return Finding("transformers", difference <= TOLERANCE, detail)
 
 
-def _vocabulary(name: str | os.PathLike[str], source: dict[str, Any]) -> Finding:
-    transcriber = load_model(name, device="cpu", **source)
+def _vocabulary(transcriber: Transcriber) -> Finding:
     tokens = max(transcriber.processor.tokenizer.get_vocab().values()) + 1
     head = transcriber.model.lm_head.out_features
     equal = "as many as the head has" if tokens == head else f"but the head has {head}"
     return Finding("vocabulary", tokens == head, f"{tokens} tokens, {equal}")
 
 
-def _text(name: str | os.PathLike[str], audio: AudioSource, text: str | None, source: dict[str, Any]) -> Finding:
-    heard = load_model(name, device="cpu", **source)(audio).text
+def _text(transcriber: Transcriber, audio: AudioSource, text: str | None) -> Finding:
+    heard = transcriber(audio).text
     if text is None:
         return Finding("text", None, f"{heard!r} (pass --text to compare)")
     equal = heard.lower().split() == text.lower().split()

@@ -165,9 +165,14 @@ def load_model(
     model, info = Wav2Vec2ConformerForCTC.from_pretrained(
         place, dtype=dtype, device=device or default_device(), output_loading_info=True, **model_arguments, **source
     )
-    if any(key.startswith("lm_head") for key in info["missing_keys"]):
-        raise CheckpointError(f"'{place}' holds no CTC head (lm_head): it can't transcribe before it is fine-tuned.")
+    require_head(place, info)
     return Transcriber(model, processor, str(place))
+
+
+def require_head(name: str | os.PathLike[str], info: dict[str, Any]) -> None:
+    """Raises CheckpointError where, by its loading info, a checkpoint holds no CTC head."""
+    if any(key.startswith("lm_head") for key in info["missing_keys"]):
+        raise CheckpointError(f"'{name}' holds no CTC head (lm_head): it can't transcribe before it is fine-tuned.")
 
 
 def _language(name: str | os.PathLike[str], target_lang: str | None, source: dict[str, Any]) -> dict[str, str]:
