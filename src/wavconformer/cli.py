@@ -43,6 +43,12 @@ class Format(str, Enum):
     json = "json"
 
 
+class Quantization(str, Enum):
+    """Of a model's weights."""
+
+    int8 = "int8"
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(f"wavconformer {__version__}")
@@ -80,6 +86,9 @@ def transcribe(
     target_lang: Annotated[
         str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
     ] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Turn recordings into text.
@@ -92,7 +101,12 @@ def transcribe(
     from wavconformer.tasks.transcribe import load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
-        transcriber = load_model(model, device=device, target_lang=target_lang)
+        transcriber = load_model(
+            model,
+            device=device,
+            quantization=None if quantization is None else quantization.value,
+            target_lang=target_lang,
+        )
     failed = 0
     # A bar and texts on one screen would get into each other's way.
     watched = targets is not None or not sys.stdout.isatty()

@@ -12,17 +12,27 @@ import torch
 from torch import Tensor
 
 from wavconformer.checkpoint.loading import LoadingInfo, load_tensors, report
-from wavconformer.checkpoint.weights import LazyTensor, open_weights, remove_other_weights, save_weights
+from wavconformer.checkpoint.weights import (
+    INT8,
+    SAFETENSORS,
+    LazyTensor,
+    open_weights,
+    remove_other_weights,
+    save_weights,
+)
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.files import Source, first_line, push_folder, staged, write_json
 from wavconformer.model.base import SpeechModel
+from wavconformer.model.quantization import quantize, require_int8
 
 Model = TypeVar("Model", bound="PreTrained")
 
 # Arguments that the Hugging Face classes take and that have no meaning here: attention is always the fused kind,
 # memory always low, and no code of a checkpoint is ever run.
 _MEANINGLESS = ("attn_implementation", "low_cpu_mem_usage", "trust_remote_code", "weights_only", "resume_download")
+# What config.json says of a checkpoint whose large layers are int8 (`wavconformer.model.quantization`).
+_INT8 = {"quant_method": "wavconformer", "weights": "int8"}
 
 
 class PreTrained(SpeechModel):
@@ -40,6 +50,7 @@ class PreTrained(SpeechModel):
         config: Wav2Vec2ConformerConfig | str | os.PathLike[str] | None = None,
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | int | None = None,
+        quantization: str | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         use_safetensors: bool | None = None,
@@ -51,6 +62,8 @@ class PreTrained(SpeechModel):
         config: a configuration, or where to read it, in place of the checkpoint's own.
         dtype: type of the weights: float32 unless asked otherwise; "auto" for that of the file.
         device: where the model goes; the CPU by default. `device_map` with one device means the same.
+        quantization: "int8" rounds the large layers' weights, for a CPU; the rest stays float32. What `save_pretrained`
+            writes of such a model is int8 as well, and loads as that.
         ignore_mismatched_sizes: give weights whose shape differs new starting values instead of raising.
         output_loading_info: return (model, info), the latter a dict of missing, unexpected and mismatched names.
         use_safetensors: insist on (True) or refuse (False) that format.
@@ -61,7 +74,7 @@ class PreTrained(SpeechModel):
         head needs and the checkpoint lacks start anew, with a warning.
 
         Raises CheckpointError where files are missing or broken, weights of the backbone are missing or shapes
-        differ; ConfigError for the configuration of another kind of model.
+        differ; ConfigError for the configuration of another kind of model; ValueError where int8 can't be.
         """
         for meaningless in _MEANINGLESS:
             arguments.pop(meaningless, None)
@@ -72,8 +85,13 @@ class PreTrained(SpeechModel):
         model_arguments = {key: arguments.pop(key) for key in cls.model_arguments if key in arguments}
         source = Source.take(name, arguments)
         config = cls._configuration(source, config, arguments)
+        is_rounded = _is_rounded(config, source)
+        if quantization is not None or is_rounded:
+            _require_int8("int8" if quantization is None else quantization, dtype, place)
         with open_weights(source, use_safetensors) as tensors:
             model = cls._on_meta(config, model_arguments)
+            if is_rounded:
+                quantize(model, values=False)
             info = load_tensors(
                 model,
                 tensors,
@@ -83,6 +101,9 @@ class PreTrained(SpeechModel):
             )
             model._after_loading(source, info, **model_arguments)
         report(info, model, str(source))
+        if quantization is not None and not is_rounded:
+            quantize(model)
+            model.config.quantization_config = dict(_INT8)
         model.config.name_or_path = str(name)
         model.to(place).eval()
         return (model, info.as_dict()) if output_loading_info else model
@@ -155,7 +176,8 @@ class PreTrained(SpeechModel):
             "dtype": str(self.dtype).removeprefix("torch."),
         }
         with staged(place) as unfinished:
-            written = save_weights(weights, unfinished, max_shard_size)
+            name = INT8 if "quantization_config" in self.config.extra else SAFETENSORS
+            written = save_weights(weights, unfinished, max_shard_size, name)
             write_json(unfinished / "config.json", config)
         remove_other_weights(place, {path.name for path in written})
         if push_to_hub:
@@ -176,6 +198,30 @@ class PreTrained(SpeechModel):
             self.save_pretrained(folder, max_shard_size=max_shard_size)
 
         return push_folder(save, repo_id, commit_message=commit_message, token=token, private=private)
+
+
+def _is_rounded(config: Wav2Vec2ConformerConfig, source: Source) -> bool:
+    """Whether the checkpoint's weights are int8; CheckpointError where they are quantized in another way."""
+    stored = config.extra.get("quantization_config")
+    if stored is None:
+        return False
+    if stored != _INT8:
+        method = stored.get("quant_method") if isinstance(stored, dict) else stored
+        raise CheckpointError(
+            f"{source} holds weights quantized by '{method}', which can't be read here: take the "
+            "unquantized checkpoint."
+        )
+    return True
+
+
+def _require_int8(quantization: str, dtype: torch.dtype | str | None, place: torch.device) -> None:
+    if quantization != "int8":
+        raise ValueError(f"quantization is {quantization!r}, but must be 'int8' or None.")
+    if place.type != "cpu":
+        raise ValueError(f"int8 runs on a CPU, not on '{place}': leave device out, or load without quantization.")
+    if dtype not in (None, "auto", "float32", torch.float32):
+        raise ValueError(f"dtype is {dtype}, but what an int8 model doesn't round is float32: leave dtype out.")
+    require_int8()
 
 
 def _dtype(

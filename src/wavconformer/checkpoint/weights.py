@@ -20,8 +20,11 @@ from wavconformer.errors import CheckpointError
 from wavconformer.files import Source, atomic, read_json, write_json
 
 SAFETENSORS = "model.safetensors"
+# Under a name of its own, so that no other reader takes rounded weights for plain ones.
+INT8 = "model.int8.safetensors"
 LEGACY = "pytorch_model.bin"
-_SHARD = re.compile(r"(model|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
+WEIGHTS = (SAFETENSORS, INT8, LEGACY)
+_SHARD = re.compile(r"(model|model\.int8|pytorch_model)-\d{5}-of-\d{5}\.(safetensors|bin)")
 # What reading a broken pickle may raise: its bytes are instructions, and damaged ones fail in any way.
 _BROKEN_PICKLE = (
     pickle.UnpicklingError,
@@ -91,16 +94,18 @@ def open_weights(source: Source, use_safetensors: bool | None = None) -> Iterato
 
 def find_weight_files(source: Source, use_safetensors: bool | None = None) -> list[Path]:
     """The paths of a checkpoint's weight files, downloaded if need be."""
-    names = [SAFETENSORS] if use_safetensors else [LEGACY] if use_safetensors is False else [SAFETENSORS, LEGACY]
+    wanted = {None: WEIGHTS, True: (SAFETENSORS, INT8), False: (LEGACY,)}
+    names = wanted[use_safetensors]
     for name in names:
         if (path := source.find(name)) is not None:
             return [path]
         if (index := source.find(f"{name}.index.json")) is not None:
             shards = sorted(set(_weight_map(index).values()))
             return [source.require(shard) for shard in shards]
+    plain = [name for name in names if name != INT8]
     source.require("config.json")  # says so where there isn't even that
     raise CheckpointError(
-        f"{source} has a config.json but no weights: expected {' or '.join(names)}, or their shards with an index."
+        f"{source} has a config.json but no weights: expected {' or '.join(plain)}, or their shards with an index."
     )
 
 
@@ -156,8 +161,11 @@ def loaded(tensors: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
 # --- writing
 
 
-def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: int | str = "5GB") -> list[Path]:
-    """Writes tensors as model.safetensors, or as shards of at most that size with their index; returns the paths."""
+def save_weights(
+    tensors: Mapping[str, Tensor], folder: Path, max_shard_size: int | str = "5GB", filename: str = SAFETENSORS
+) -> list[Path]:
+    """Writes tensors as one safetensors file, or as shards of at most that size with their index; returns the paths."""
+    stem = filename.removesuffix(".safetensors")
     limit = parse_size(max_shard_size)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -168,14 +176,14 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: in
         shards[-1][name] = tensor
         size += tensor.nbytes
     if len(shards) == 1:
-        names = [SAFETENSORS]
+        names = [filename]
     else:
-        names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+        names = [f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
         save_tensors(shard, folder / name)
     written = [folder / name for name in names]
     if len(shards) > 1:
-        index = folder / f"{SAFETENSORS}.index.json"
+        index = folder / f"{filename}.index.json"
         weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
         total = sum(tensor.nbytes for tensor in tensors.values())
         write_json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
@@ -185,9 +193,9 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, max_shard_size: in
 
 def remove_other_weights(folder: Path, keep: set[str]) -> None:
     """Removes weight files that an earlier save left under other names, so that one checkpoint is there, not two."""
-    indices = (f"{SAFETENSORS}.index.json", f"{LEGACY}.index.json")
+    indices = tuple(f"{name}.index.json" for name in WEIGHTS)
     for path in folder.iterdir():
-        is_weights = path.name in (SAFETENSORS, LEGACY, *indices) or _SHARD.fullmatch(path.name)
+        is_weights = path.name in (*WEIGHTS, *indices) or _SHARD.fullmatch(path.name)
         if is_weights and path.name not in keep:
             path.unlink()
 

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavconformer.config import Wav2Vec2ConformerConfig
-from wavconformer.model.convolution import strided_convolution
-from wavconformer.model.layers import Conv1d, LayerNorm, Linear
+from wavconformer.model.layers import LayerNorm, Linear, StridedConv
 from wavconformer.model.lengths import ADAPTER_PADDING, conv_length, length_mask
 
 
@@ -17,14 +16,12 @@ class AdapterLayer(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig) -> None:
         super().__init__()
         size = config.output_hidden_size or config.hidden_size
-        self.conv = Conv1d(
-            size, 2 * size, config.adapter_kernel_size, stride=config.adapter_stride, padding=ADAPTER_PADDING
-        )
+        self.conv = StridedConv(size, 2 * size, config.adapter_kernel_size, stride=config.adapter_stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, T', D)."""
         x = F.pad(x, (0, 0, ADAPTER_PADDING, ADAPTER_PADDING))
-        return F.glu(strided_convolution(x, self.conv.weight, self.conv.bias, self.conv.stride[0]), dim=-1)
+        return F.glu(self.conv(x), dim=-1)
 
 
 class Adapter(nn.Module):

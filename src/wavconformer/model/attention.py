@@ -11,8 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model import reference
 from wavconformer.model.layers import Linear
 
 # Queries that relative attention handles at once: bounds its memory to O(block · T).
@@ -112,19 +114,19 @@ class SelfAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, positions: object, mask: Tensor | None, output_attentions: bool
     ) -> tuple[Tensor, Tensor | None]:
         keys = None if mask is None else mask[:, None, None, :]
-        if output_attentions:
+        if output_attentions or reference.is_plain():
             bias = None if keys is None else q.new_zeros(()).masked_fill(~keys, -math.inf)
             return self._attend_visibly(q, k, v, bias)
+        return self._attend_unseen(q, k, v, keys), None
+
+    def _attend_unseen(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Fused attention."""
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(q, k, v, attn_mask=keys, dropout_p=dropout, scale=self.scale)
-        return context, None
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
 
     def _attend_visibly(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Attention whose weights are an output; what fused attention computes, in the open."""
-        scores = q @ k.transpose(-1, -2) * self.scale
-        if bias is not None:
-            scores = scores + bias
-        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        weights = F.dropout(reference.attention_weights(q, k, bias, self.scale), self.dropout, self.training)
         return weights @ v, weights
 
 
@@ -166,19 +168,40 @@ class RelativeSelfAttention(SelfAttention):
         q_u = q + self.pos_bias_u[:, None]
         q_v = (q + self.pos_bias_v[:, None]) * self.scale
         keys = None if mask is None else mask[:, None, None, :]
+        if reference.is_plain():
+            bias = reference.position_scores(q_v, p)
+            return self._attend_visibly(q_u, k, v, bias if keys is None else bias.masked_fill(~keys, -math.inf))
         if output_attentions:
             return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
-        dropout = self.dropout if self.training else 0.0
+        if frames <= QUERY_BLOCK or reference.is_traced():
+            return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
         blocks = []
         for start in range(0, frames, QUERY_BLOCK):
-            end = min(start + QUERY_BLOCK, frames)
-            bias = self._position_scores(q_v[:, :, start:end], p, start, frames, keys)
-            blocks.append(
-                F.scaled_dot_product_attention(
-                    q_u[:, :, start:end], k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale
+            queries = slice(start, min(start + QUERY_BLOCK, frames))
+            arguments = (q_u[:, :, queries], q_v[:, :, queries], k, v, p, keys, start, frames)
+            if torch.is_grad_enabled():
+                # Its scores are made again in the backward pass: kept, they would be O(T²) after all.
+                random = self.training and self.dropout > 0
+                blocks.append(
+                    checkpoint(self._attend_block, *arguments, use_reentrant=False, preserve_rng_state=random)
                 )
-            )
-        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)), None
+            else:
+                blocks.append(self._attend_block(*arguments))
+        return torch.cat(blocks, dim=2), None
+
+    def _attend_block(
+        self,
+        q_u: Tensor,
+        q_v: Tensor,
+        k: Tensor,
+        v: Tensor,
+        p: Tensor,
+        keys: Tensor | None,
+        start: int,
+        frames: int,
+    ) -> Tensor:
+        """What the queries from `start` on, of `frames` in all, gather."""
+        return self._attend_unseen(q_u, k, v, self._position_scores(q_v, p, start, frames, keys))
 
     def _project_positions(self, positions: Tensor) -> Tensor:
         """(2T - 1, D) → (H, K, 2T - 1): a column for each distance between query and key.
@@ -188,8 +211,8 @@ class RelativeSelfAttention(SelfAttention):
         """
         weight = self.linear_pos.weight
         columns = positions.shape[0]
-        changing = self.training or torch.is_grad_enabled() or weight.is_inference()
-        if changing or torch.compiler.is_compiling() or columns > 2 * KEPT_FRAMES:
+        changing = self.training or not reference.is_unseen() or weight.is_inference()
+        if changing or columns > 2 * KEPT_FRAMES:
             return self._columns(self.linear_pos(positions))
         version = (weight.data_ptr(), weight._version, positions.dtype, weight.dtype)
         if self._kept is None or self._kept[0] != version or self._kept[1].shape[2] < columns:

@@ -23,6 +23,7 @@ from wavconformer.model.lengths import (
 )
 from wavconformer.model.masking import spec_augment
 from wavconformer.model.outputs import Wav2Vec2ConformerBaseModelOutput
+from wavconformer.model.reference import is_traced
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class Backbone(SpeechModel):
             )
         if not input_values.shape[0]:
             raise ValueError("input_values holds no utterance: the batch is empty.")
-        if not torch.compiler.is_compiling():
+        if not is_traced():
             finite = input_values.isfinite().all(-1)
             if not finite.all():
                 row = int((~finite).nonzero()[0])
@@ -154,4 +155,4 @@ class Backbone(SpeechModel):
                     f"Utterance {row} of the batch holds NaN or infinite samples, and so would its output: mend or "
                     "leave out the recording."
                 )
-        return input_values.to(self.feature_projection.projection.weight.dtype)
+        return input_values.to(self.feature_projection.layer_norm.weight.dtype)

@@ -8,11 +8,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model import reference
 from wavconformer.model.activations import activation
 from wavconformer.model.attention import SCHEMES, SelfAttention
 from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, several_processes
 from wavconformer.model.convolution import depthwise_convolution
-from wavconformer.model.layers import Conv1d, LayerNorm, Linear
+from wavconformer.model.layers import DepthwiseConv, LayerNorm, Linear, PointwiseConv
 
 
 class FeedForward(nn.Module):
@@ -39,30 +40,29 @@ class ConvolutionModule(nn.Module):
         super().__init__()
         size, kernel = config.hidden_size, config.conv_depthwise_kernel_size
         self.layer_norm = LayerNorm(size)
-        self.pointwise_conv1 = Conv1d(size, 2 * size, kernel_size=1, bias=False)
-        self.depthwise_conv = Conv1d(size, size, kernel, padding=kernel // 2, groups=size, bias=False)
+        self.pointwise_conv1 = PointwiseConv(size, 2 * size)
+        self.depthwise_conv = DepthwiseConv(size, kernel)
         self.batch_norm = FrameBatchNorm(size)
-        self.pointwise_conv2 = Conv1d(size, size, kernel_size=1, bias=False)
+        self.pointwise_conv2 = PointwiseConv(size, size)
         self.activation = activation(config.hidden_act)
         self.dropout = config.conformer_conv_dropout
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, D) → (B, T, D); mask (B, T) is True on real frames."""
-        x = F.glu(F.linear(self.layer_norm(x), self.pointwise_conv1.weight.squeeze(-1)), dim=-1)
+        x = F.glu(self.pointwise_conv1(self.layer_norm(x)), dim=-1)
         if mask is not None:
             # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
             x = x.masked_fill(~mask[..., None], 0.0)
         x = self.activation(self._neighbourhood(x, mask))
-        return F.dropout(F.linear(x, self.pointwise_conv2.weight.squeeze(-1)), self.dropout, self.training)
+        return F.dropout(self.pointwise_conv2(x), self.dropout, self.training)
 
     def _neighbourhood(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """The depthwise convolution and its batch norm, in eval mode folded into one: (B, T, D) → (B, T, D)."""
-        weight, norm = self.depthwise_conv.weight, self.batch_norm
-        if self.training:
-            normed: Tensor = norm(depthwise_convolution(x, weight, None), mask)
+        if self.training or reference.is_plain():
+            normed: Tensor = self.batch_norm(self.depthwise_conv(x), mask)
             return normed
-        scale, shift = norm.scale_and_shift()
-        return depthwise_convolution(x, weight * scale[:, None, None], shift)
+        scale, shift = self.batch_norm.scale_and_shift()
+        return depthwise_convolution(x, self.depthwise_conv.weight * scale[:, None, None], shift)
 
 
 class LanguageAdapter(nn.Module):

@@ -2,56 +2,101 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from wavconformer.model import reference
+from wavconformer.model.linear import linear
 
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolves (B, T, C) with `weight` (O, C, k), the layout of the checkpoints, to (B, T', O); no padding.
 
-    With autograd, and in a graph, as one product over windows of frames. Without it as a sum of products, none of
-    which needs its input copied.
+    As a matrix product over windows of frames, which are a view where frames may be viewed: no copy of them is made,
+    and none is kept for the backward pass.
     """
-    taps = weight.transpose(1, 2)  # (O, k, C)
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
-        return F.linear(_windows(x, weight.shape[2], stride), taps.flatten(1), bias)
-    return (
-        torch.stack([_products(row, taps, bias, stride) for row in x])
-        if len(x) > 1
-        else (_products(x[0], taps, bias, stride)[None])
-    )
+    if reference.is_plain():
+        return reference.strided_convolution(x, weight, bias, stride)
+    if reference.is_traced() or torch.is_autocast_enabled(x.device.type):
+        return F.linear(_copied_windows(x, weight.shape[2], stride), _taps(weight), bias)
+    if torch.is_grad_enabled():
+        output: Tensor = _StridedConvolution.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
+        return output
+    return _convolve(x, weight, bias, stride)
 
 
-def _windows(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """The frames of each window side by side: (B, T, C) → (B, T', kernel · C).
+def _taps(weight: Tensor) -> Tensor:
+    """(O, C, k) → (O, k · C): in the order in which the frames of a window lie."""
+    return weight.transpose(1, 2).flatten(1)
 
-    Slices put together, as the backward of overlapping views is slow.
-    """
+
+def _copied_windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """The frames of each window side by side: (B, T, C) → (B, T', kernel · C)."""
     last = (x.shape[1] - kernel) // stride * stride + 1
     return torch.cat([x[:, offset : offset + last : stride] for offset in range(kernel)], dim=-1)
 
 
-def _products(x: Tensor, taps: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-    """(T, C) with (O, k, C) → (T', O): the sum over groups of at most `stride` taps.
+def windows(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """The windows of one utterance (T, C), contiguous, as a view (T', kernel · C) whose rows may overlap."""
+    channels = x.shape[1]
+    return x.flatten().unfold(0, kernel * channels, stride * channels)
 
-    The frames that one such group sees in successive windows don't overlap, so they are rows of a matrix as they lie.
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    taps, kernel = _taps(weight), weight.shape[2]
+    rows = [linear(windows(row.contiguous(), kernel, stride), taps, bias) for row in x]
+    return torch.stack(rows) if len(rows) > 1 else rows[0][None]
+
+
+class _StridedConvolution(torch.autograd.Function):
+    """The product over windows with a backward pass that neither keeps nor makes a copy of them.
+
+    PyTorch's own backward of overlapping views is slow, and that of concatenated slices fills and adds as many
+    tensors as there are taps. Here a group of `stride` taps is one product: its windows don't overlap.
     """
-    kernel, channels = taps.shape[1:]
-    count = (x.shape[0] - kernel) // stride + 1
-    flat = x.reshape(-1)
-    if channels == 1:  # a waveform: windows are cheaper to copy than products to add up
-        return F.linear(flat.unfold(0, kernel, stride), taps.flatten(1), bias)
-    output: Tensor | None = None
-    for first in range(0, kernel, stride):
-        group = taps[:, first : first + stride].flatten(1).t()  # (taps of the group · C, O)
-        rows = flat[first * channels :].unfold(0, group.shape[0], stride * channels)[:count]
-        if output is not None:
-            output.addmm_(rows, group)
-        else:
-            output = rows @ group if bias is None else torch.addmm(bias, rows, group)
-    assert output is not None
-    return output
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight)
+        ctx.stride = stride
+        return _convolve(x, weight, bias, stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        taps = _taps(weight)
+        of_x = torch.zeros_like(x) if wants_x else None
+        of_taps = torch.zeros_like(taps) if wants_weight else None
+        for group in _tap_groups(weight.shape, ctx.stride):
+            for row, change in enumerate(gradient):
+                if of_x is not None:
+                    _rows(of_x[row], group, ctx.stride, len(change)).addmm_(change, taps[:, group])
+                if of_taps is not None:
+                    of_taps[:, group].addmm_(change.t(), _rows(x[row], group, ctx.stride, len(change)))
+        of_weight = None
+        if of_taps is not None:
+            of_weight = of_taps.view(weight.shape[0], weight.shape[2], weight.shape[1]).transpose(1, 2)
+        return of_x, of_weight, gradient.sum((0, 1)) if wants_bias else None, None
+
+
+def _tap_groups(shape: torch.Size, stride: int) -> list[slice]:
+    """The columns of (O, k · C) taps in groups of at most `stride` taps."""
+    _, channels, kernel = shape
+    return [slice(first * channels, min(first + stride, kernel) * channels) for first in range(0, kernel, stride)]
+
+
+def _rows(x: Tensor, columns: slice, stride: int, count: int) -> Tensor:
+    """Those columns of the windows of one utterance (T, C), as a view (count, columns) whose rows don't overlap."""
+    flat = x.view(-1)[columns.start :]
+    return flat.unfold(0, columns.stop - columns.start, stride * x.shape[1])[:count]
 
 
 def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -60,6 +105,8 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     As an image one pixel high whose channels lie last: that is how the frames lie in memory, and PyTorch's kernel for
     this layout is many times faster than the one for sequences.
     """
+    if reference.is_plain():
+        return reference.depthwise_convolution(x, weight, bias)
     image = x.transpose(1, 2)[:, :, None].contiguous(memory_format=torch.channels_last)
     kernel = weight[:, :, None].contiguous(memory_format=torch.channels_last)
     output = F.conv2d(image, kernel, bias, padding=(0, weight.shape[2] // 2), groups=weight.shape[0])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model import reference
 from wavconformer.model.activations import activation
-from wavconformer.model.convolution import strided_convolution
-from wavconformer.model.layers import Conv1d, LayerNorm, Linear
+from wavconformer.model.layers import LayerNorm, Linear, StridedConv
 from wavconformer.model.lengths import conv_length, length_mask
 
-# On a CPU, without autograd: the layers that go in pieces of time, and the frames in a piece of their output.
+# On a CPU, without autograd, the layers go in pieces of time: all of them in pieces of so many of the encoder's frames
+# (20 s), which bounds their memory; and within one the first layers, whose frames are many, in pieces of their output
+# that stay in the cache.
+PIECE = 1000
 FIRST_LAYERS = 2
-PIECE = 800
+FIRST_PIECE = 800
 
 
 class NormOverTime(nn.Module):
@@ -50,7 +55,7 @@ class ConvLayer(nn.Module):
     def __init__(self, config: Wav2Vec2ConformerConfig, index: int) -> None:
         super().__init__()
         channels = config.conv_dim[index]
-        self.conv = Conv1d(
+        self.conv = StridedConv(
             config.conv_dim[index - 1] if index else 1,
             channels,
             kernel_size=config.conv_kernel[index],
@@ -66,7 +71,7 @@ class ConvLayer(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """(B, T, C) → (B, T', C'); `lengths` (B,) counts the real frames of the output."""
-        x = strided_convolution(x, self.conv.weight, self.conv.bias, self.conv.stride[0])
+        x = self.conv(x)
         if isinstance(self.layer_norm, NormOverTime):
             x = self.layer_norm(x, None if lengths is None else length_mask(lengths, x.shape[1]))
         elif self.layer_norm is not None:
@@ -89,12 +94,9 @@ class FeatureEncoder(nn.Module):
     def forward(self, input_values: Tensor, lengths: Tensor | None) -> Tensor:
         """Waveforms (B, S) → features (B, T, C); `lengths` (B,) counts the real samples, None: all."""
         x = input_values[..., None]
-        done = 0
         if self._may_go_in_pieces(x):
-            done = FIRST_LAYERS
-            x = self._in_pieces(x, done)
-        for layer in self.conv_layers[done:]:
-            assert isinstance(layer, ConvLayer)
+            return in_pieces(x, self._layers, PIECE, self._on_piece)
+        for layer in self._layers:
             if lengths is not None:
                 lengths = conv_length(lengths, layer.conv.kernel_size[0], layer.conv.stride[0])
             if self.gradient_checkpointing and self.training:
@@ -103,32 +105,41 @@ class FeatureEncoder(nn.Module):
                 x = layer(x, lengths)
         return x
 
+    @property
+    def _layers(self) -> list[ConvLayer]:
+        return [layer for layer in self.conv_layers if isinstance(layer, ConvLayer)]
+
     def _may_go_in_pieces(self, x: Tensor) -> bool:
         """Whether no layer looks over the whole time, and nobody looks at the layers."""
-        unseen = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        norms = (getattr(layer, "layer_norm", None) for layer in self.conv_layers)
-        local = not any(isinstance(norm, NormOverTime) for norm in norms)
-        return unseen and local and x.device.type == "cpu" and len(self.conv_layers) > FIRST_LAYERS
+        local = not any(isinstance(layer.layer_norm, NormOverTime) for layer in self._layers)
+        return reference.is_unseen() and local and x.device.type == "cpu"
 
-    def _in_pieces(self, x: Tensor, count: int) -> Tensor:
-        """The first `count` layers, whose frames are many, on a piece of time after the other.
+    def _on_piece(self, x: Tensor) -> Tensor:
+        first, later = self._layers[:FIRST_LAYERS], self._layers[FIRST_LAYERS:]
+        x = in_pieces(x, first, FIRST_PIECE, lambda piece: _through(first, piece))
+        return _through(later, x)
 
-        Norm and activation then find in the cache what the convolution has just written.
-        """
-        layers = [layer for layer in self.conv_layers[:count] if isinstance(layer, ConvLayer)]
-        hop, field = 1, 1
-        for layer in layers:
-            field += (layer.conv.kernel_size[0] - 1) * hop
-            hop *= layer.conv.stride[0]
-        frames = (x.shape[1] - field) // hop + 1
-        pieces = []
-        for start in range(0, frames, PIECE):
-            end = min(start + PIECE, frames)
-            piece = x[:, start * hop : (end - 1) * hop + field]
-            for layer in layers:
-                piece = layer(piece, None)
-            pieces.append(piece)
-        return torch.cat(pieces, dim=1)
+
+def _through(layers: list[ConvLayer], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x, None)
+    return x
+
+
+def in_pieces(x: Tensor, layers: list[ConvLayer], frames: int, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `run`, which goes through `layers`, makes of (B, T, C), so many frames of its output at a time.
+
+    A piece reaches as far into the next as the layers see. Norms and activations then find in the cache what the
+    convolution before has just written.
+    """
+    hop, field = 1, 1
+    for layer in layers:
+        field += (layer.conv.kernel_size[0] - 1) * hop
+        hop *= layer.conv.stride[0]
+    count = (x.shape[1] - field) // hop + 1
+    ends = [(start, min(start + frames, count)) for start in range(0, count, frames)]
+    pieces = [run(x[:, start * hop : (end - 1) * hop + field]) for start, end in ends]
+    return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
 
 
 class FeatureProjection(nn.Module):

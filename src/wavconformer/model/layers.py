@@ -1,12 +1,15 @@
-"""PyTorch's layers without their own starting values.
+"""PyTorch's layers, channels last and without their own starting values.
 
 `initialization` gives every parameter its value, so drawing others first is work for nothing; and a model whose weights
-come from a file is built without touching them at all.
+come from a file is built without touching them at all. The convolutions keep the weights' shape of the checkpoints.
 """
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+
+from wavconformer.model.convolution import depthwise_convolution, strided_convolution
+from wavconformer.model.linear import linear
 
 
 class Linear(nn.Linear):
@@ -15,12 +18,9 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         """Does nothing: see the module's docstring."""
 
-
-class Conv1d(nn.Conv1d):
-    """`nn.Conv1d` whose weights are left as allocated."""
-
-    def reset_parameters(self) -> None:
-        """Does nothing: see the module's docstring."""
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, I) → (…, O)."""
+        return linear(x, self.weight, self.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -28,3 +28,40 @@ class LayerNorm(nn.LayerNorm):
 
     def reset_parameters(self) -> None:
         """Does nothing: see the module's docstring."""
+
+
+class Conv1d(nn.Conv1d):
+    """`nn.Conv1d` whose weights are left as allocated; the layers below say how it is computed."""
+
+    def reset_parameters(self) -> None:
+        """Does nothing: see the module's docstring."""
+
+
+class StridedConv(Conv1d):
+    """A convolution without padding that shortens the sequence."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) → (B, T', O)."""
+        return strided_convolution(x, self.weight, self.bias, self.stride[0])
+
+
+class PointwiseConv(Conv1d):
+    """A convolution that sees one frame: a linear layer whose weight is (O, I, 1)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, kernel_size=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, I) → (B, T, O)."""
+        return linear(x, self.weight.squeeze(-1))
+
+
+class DepthwiseConv(Conv1d):
+    """A convolution of each channel by itself; the length stays."""
+
+    def __init__(self, size: int, kernel: int) -> None:
+        super().__init__(size, size, kernel, padding=kernel // 2, groups=size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) → (B, T, D)."""
+        return depthwise_convolution(x, self.weight, self.bias)

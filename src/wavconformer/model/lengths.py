@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.reference import is_traced
 
 Length = TypeVar("Length", int, Tensor)
 
@@ -81,7 +82,7 @@ def sample_lengths(input_values: Tensor, attention_mask: Tensor | None, least: i
         )
     real = attention_mask.to(device=input_values.device, dtype=torch.bool)
     lengths = real.sum(-1)
-    if torch.compiler.is_compiling():
+    if is_traced():
         return lengths
     samples = real.shape[1]
     is_run = (real == (torch.arange(samples, device=real.device) < lengths[:, None])).all(-1)

@@ -1,0 +1,41 @@
+"""The matrix product that nearly all of the arithmetic goes through."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavconformer.model import reference
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """X (…, I) with weight (O, I) → (…, O), through the fastest product at hand.
+
+    On a CPU, without autograd, that is oneDNN's, which PyTorch ships for its compiled graphs: on one with AVX-512 it
+    does a sixth more in the same time than the default, and twice as much where frames are few.
+    """
+    if reference.is_unseen() and _suits_onednn(x) and _suits_onednn(weight) and weight.is_contiguous():
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return product
+    return F.linear(x, weight, bias)
+
+
+def _suits_onednn(x: Tensor) -> bool:
+    return (
+        (type(x) is Tensor or type(x) is nn.Parameter)  # no subclass, which may mean something else by it
+        and x.device.type == "cpu"
+        and x.dtype is torch.float32
+        and x.numel() > 0
+        and x.stride(-1) == 1
+        and _has_onednn()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@lru_cache(maxsize=1)
+def _has_onednn() -> bool:
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available) and hasattr(torch.ops.mkldnn, "_linear_pointwise")

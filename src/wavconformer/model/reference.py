@@ -1,0 +1,70 @@
+"""The plain formulas of what the other modules compute faster, and the switch that has a model run on them.
+
+What is written here is the definition; `with plain():` a model gives what these formulas give. The tests hold the fast
+paths against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_plain = False
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Within the block models run on the plain formulas; for all threads."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def is_plain() -> bool:
+    """Whether the plain formulas were asked for."""
+    return _plain
+
+
+def is_traced() -> bool:
+    """Whether a graph is being made of what runs: then its sizes are symbols, and its values aren't there."""
+    return torch.compiler.is_compiling()
+
+
+def is_unseen() -> bool:
+    """Whether neither autograd nor a tracer looks on, so that memory may be viewed and written to at will."""
+    return not (_plain or torch.is_grad_enabled() or is_traced())
+
+
+def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """(B, T, C) with (O, C, k) → (B, T', O): y_t = b + Σ_j W_j x_{stride·t + j}."""
+    return F.conv1d(x.transpose(1, 2), weight, bias, stride=stride).transpose(1, 2)
+
+
+def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, T, D) with (D, 1, k), k odd → (B, T, D): each channel with its own kernel, zeros beyond both ends."""
+    padding = weight.shape[2] // 2
+    return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=weight.shape[0]).transpose(1, 2)
+
+
+def position_scores(q: Tensor, p: Tensor) -> Tensor:
+    """Q (B, H, T, K) with p (H, K, 2T - 1) → (B, H, T, T): the score of query i and key j is q_i · p_{T-1-i+j}."""
+    frames = q.shape[2]
+    time = torch.arange(frames, device=q.device)
+    column = frames - 1 - time[:, None] + time
+    return (q @ p).gather(-1, column.expand(*q.shape[:2], frames, frames))
+
+
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """softmax(scale · q kᵀ + bias): (B, H, T, K) twice → (B, H, T, T).
+
+    bias: broadcastable to the result, -inf where a key doesn't count.
+    """
+    scores = q @ k.transpose(-1, -2) * scale
+    return (scores if bias is None else scores + bias).softmax(-1)
