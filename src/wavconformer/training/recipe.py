@@ -67,7 +67,7 @@ class Model(Section):
 
     init: str | None = None
     """Folder or Hub repository of a checkpoint to start from; by default from random weights."""
-    preset: Literal["tiny", "base", "large"] = "base"
+    preset: Literal["tiny", "base", "rel-pos-large", "rope-large"] = "base"
     """Shape of a model that starts from random weights."""
     config: dict[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration that stand over those of `init` or `preset`, as `hidden_dropout: 0.1`."""

@@ -54,7 +54,7 @@ def load_utterance(utterance: Utterance, sampling_rate: int = SAMPLE_RATE) -> ND
     Of a long recording only the stretch is decoded where its format can seek; the others are decoded up to its end.
     Raises AudioError where the recording can't be read, or ends before the stretch begins.
     """
-    source = utterance.audio if utterance.offset is None else _from_shard(utterance)
+    source = source_of(utterance)
     if not utterance.start and utterance.end is None:
         return load_audio(source, sampling_rate=sampling_rate)
     samples = _sought(source, utterance, sampling_rate)
@@ -78,8 +78,11 @@ def name_of(utterance: Utterance) -> str:
     return f"'{utterance.audio}'{place}"
 
 
-def _from_shard(utterance: Utterance) -> bytes:
-    if isinstance(utterance.audio, bytes) or utterance.offset is None or utterance.size is None:
+def source_of(utterance: Utterance) -> str | bytes:
+    """The recording, as `wavconformer.audio` takes it; one in a shard is read from there."""
+    if utterance.offset is None:
+        return utterance.audio
+    if isinstance(utterance.audio, bytes) or utterance.size is None:
         raise DataError(f"{utterance.id}: offset and size go together, and with the path of a shard.")
     try:
         with Path(utterance.audio).open("rb") as shard:
