@@ -236,6 +236,12 @@ def prepare(
         ),
     ] = None,
     case: Annotated[Case, typer.Option(help="Change the letters of texts.")] = Case.KEEP,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=1, help="Part longer recordings without text into equal stretches, for pretraining."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; by default one for each core, 0 for this one alone.")
     ] = None,
@@ -249,7 +255,13 @@ def prepare(
     try:
         with _counted("examining") as progress:
             report = prepared(
-                source, output, vocabulary=vocabulary, case=case.value, workers=workers, progress=progress
+                source,
+                output,
+                vocabulary=vocabulary,
+                case=case.value,
+                split=split,
+                workers=workers,
+                progress=progress,
             )
     except KeyboardInterrupt:
         err.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")

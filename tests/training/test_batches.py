@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.training.corpora import RATE, write_audio
 import wavconformer
 from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from wavconformer.errors import DataError
+from wavconformer.training import examples as loading
 from wavconformer.training.batches import Batches, class_names, training_batches, validation_batches
 from wavconformer.training.corpus import Corpus
 from wavconformer.training.examples import Batch
@@ -351,6 +353,24 @@ def test_a_rank_that_is_none_is_refused(corpus, config):
         Batches(batches.examples, batches.plan, rank=2, world=2)
     with pytest.raises(ValueError, match="rank 0 of 2 processes doesn't fit a plan with 1 batches"):
         Batches(batches.examples, batches.plan, rank=0, world=2)
+
+
+def test_batches_can_be_made_in_spawned_processes(corpus, config):
+    examples = batches_of(recipe_of(corpus), config).examples
+    copied = pickle.loads(pickle.dumps(examples))  # noqa: S301 (our own)
+    assert_same(copied.batch(0, [3, 4]), examples.batch(0, [3, 4]))
+
+
+def test_of_a_long_recording_only_the_crop_is_decoded(corpus, config, monkeypatch):
+    examples = batches_of(recipe_of(corpus, "pretrain"), config).examples
+    seen = []
+    load = loading.load_utterance
+    monkeypatch.setattr(loading, "load_utterance", lambda one, rate: seen.append(one) or load(one, rate))
+    examples.batch(0, [0, COUNT - 1])
+    short, long = seen
+    assert (short.start, short.end) == (0.0, None)
+    assert long.end - long.start == pytest.approx(0.8)
+    assert long.start >= 0 and long.end <= 1.65
 
 
 # --- evaluation

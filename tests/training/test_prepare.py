@@ -203,6 +203,25 @@ def test_shards_are_closed_when_full_and_gone_on_with(tmp_path):
         assert shard.getnames() == ["c", "d"]
 
 
+def test_long_recordings_without_text_are_parted(tmp_path):
+    for name, seconds in (("long", 5.0), ("short", 2.0), ("told", 5.0)):
+        write_audio(tmp_path / f"{name}.wav", seconds)
+    rows = [{"audio": "long.wav", "start": 0.5}, {"audio": "short.wav"}, {"audio": "told.wav", "text": "A"}]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "all.jsonl", tmp_path / "out", split=2.0, workers=0)
+    corpus = Corpus.open(tmp_path / "out")
+    assert [(Path(one.audio).stem, one.start, one.end, one.seconds) for one in corpus] == [
+        ("long", 0.5, 2.0, 1.5),
+        ("long", 2.0, 3.5, 1.5),
+        ("long", 3.5, 5.0, 1.5),
+        ("short", 0.0, None, 2.0),
+        ("told", 0.0, None, 5.0),
+    ]
+    assert len({one.id for one in corpus}) == 5
+    assert len(load_utterance(corpus[1])) == 1.5 * RATE
+    assert corpus.seconds.sum() == pytest.approx(11.5)
+
+
 # --- going on
 
 

@@ -23,7 +23,7 @@ from wavconformer.training.utterance import Utterance, load_utterance
 
 Samples = NDArray[np.float32]
 
-_LONG = 60.0  # seconds; of longer noise only the stretch that is needed is decoded
+_LONG = 10.0  # seconds; of longer noise only the stretch that is needed is decoded
 _BEFORE = 32  # samples of a response that are kept before its peak, 2 ms
 
 

@@ -66,6 +66,8 @@ class Corpus:
         for file in self._files:
             with file.path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
+                    if not line.strip():
+                        continue
                     yield utterance_of_line(line, file.path.parent, f"'{file.path}', line {number}")
 
     def fingerprint(self) -> int:

@@ -153,13 +153,11 @@ class Examples:
 
     def _example(self, utterance: Utterance, random: np.random.Generator) -> _Example:
         rate = self._extractor.sampling_rate
+        if self.crop_seconds is not None and (utterance.seconds or 0.0) > self.crop_seconds:
+            utterance = _cropped(utterance, self.crop_seconds, random)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AudioWarning)  # told of when the corpus was prepared
             samples = load_utterance(utterance, rate)
-        if self.crop_seconds is not None and len(samples) > self.crop_seconds * rate:
-            length = int(self.crop_seconds * rate)
-            start = int(random.integers(len(samples) - length + 1))
-            samples = samples[start : start + length]
         factor = 1.0
         if self.augmenter is not None:
             samples, factor = self.augmenter(samples, random)
@@ -247,6 +245,12 @@ class Examples:
         else:
             inputs["labels"] = torch.tensor([example.label for example in examples])
         return inputs
+
+
+def _cropped(utterance: Utterance, seconds: float, random: np.random.Generator) -> Utterance:
+    """A random stretch of an utterance, of that length; the rest needn't be decoded."""
+    start = utterance.start + random.uniform(0.0, (utterance.seconds or 0.0) - seconds)
+    return replace(utterance, start=start, end=start + seconds)
 
 
 def _stacked(arrays: Sequence[NDArray[Any] | None], frames: int) -> Tensor:

@@ -73,7 +73,7 @@ def _in_folder(place: Path) -> Manifest:
         return _manifest("Kaldi folder", place, lambda: kaldi.read_kaldi(place))
     if any(place.glob("cuts.*.jsonl*")) and any(place.glob("recording.*")):
         cuts.shar_files(place)
-        return _manifest("lhotse Shar", place, lambda: cuts.read_shar(place))
+        return Manifest("lhotse Shar", place, lambda: cuts.read_shar(place), lambda: cuts.count_shar(place))
     for kind in ("cuts", "recordings"):
         files = sorted(file for file in place.glob(f"*{kind}*.jsonl*") if file.suffix in (".jsonl", ".gz"))
         if len(files) > 1:
@@ -85,7 +85,9 @@ def _in_folder(place: Path) -> Manifest:
         splits = ", ".join(sorted(file.parent.name for file in place.glob("*/state.json")))
         raise DataError(f"'{place}' holds several splits of a dataset: give one of its folders {splits}.")
     if (place / "state.json").is_file():
-        return _manifest("Hugging Face dataset", place, lambda: arrow.read_saved(place))
+        return Manifest(
+            "Hugging Face dataset", place, lambda: arrow.read_saved(place), lambda: arrow.count_saved(place)
+        )
     files = sorted(place.glob("*.parquet"))
     if files:
         splits = ", ".join(sorted({file.name.rsplit("-of-")[0].rpartition("-")[0] for file in files} - {""}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -116,6 +117,7 @@ def prepare(
     *,
     vocabulary: str | None = None,
     case: Case = "keep",
+    split: float | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -127,6 +129,7 @@ def prepare(
     vocabulary: "build" to make a vocab.json of the texts' characters; or a vocab.json, or a checkpoint's name, that
         texts are checked against; None to leave texts unchecked.
     case: "upper" or "lower" to change the texts' letters.
+    split: seconds; longer utterances without text are parted into equal stretches no longer than that, for pretraining.
     workers: processes; one for each core by default, 0 for none besides this one.
 
     A run that was interrupted, by Ctrl-C or a crash, goes on where it stopped when it is called again.
@@ -134,6 +137,8 @@ def prepare(
     Raises DataError where the source is no corpus or can't be read, where the folder holds a half-done run of
     something else, and where nothing at all is accepted; CheckpointError for a vocabulary that can't be used.
     """
+    if split is not None and not split > 0:
+        raise ValueError(f"split must be a positive number of seconds, not {split}.")
     manifest, place = open_manifest(source), Path(folder)
     rules = Rules(vocabulary, case)
     examiner = Examiner(rules)  # which raises here if the vocabulary is amiss
@@ -152,7 +157,7 @@ def prepare(
             journal.add(utterance, finding)
             if progress is not None:
                 progress(journal.done, total)
-    report = _finish(place, journal, Report(str(manifest.path), manifest.kind), builds=vocabulary == BUILD)
+    report = _finish(place, journal, Report(str(manifest.path), manifest.kind), vocabulary == BUILD, split)
     if not report.accepted:
         reasons = ", ".join(f"{reason}: {n}" for reason, n in report.reasons.most_common()) or "it is empty"
         raise DataError(f"Nothing of '{source}' can be used ({reasons}). {place / READABLE_FILE} says more.")
@@ -167,6 +172,7 @@ class _Journal:
         self.done = 0
         self.last_id: str | None = None
         self._folder = folder
+        self._absolute = Path(os.path.abspath(folder))  # noqa: PTH100 (links stay as they are)
         shard, stop, end = 0, 0, 0
         if self.path.is_file():
             with self.path.open("rb") as file:
@@ -204,7 +210,7 @@ class _Journal:
                 shard, offset = self._shards.write(ready.id, utterance.audio)
                 ready = replace(ready, audio=str(shard), offset=offset, size=len(utterance.audio))
                 self._shards.flush()  # before the line that tells of it
-            entry = {**ready.as_dict(self._folder.resolve()), "rate": finding.rate}
+            entry = {**ready.as_dict(self._absolute), "rate": finding.rate}
             if is_packed:
                 entry["packed"] = True
         self._write(entry)
@@ -332,7 +338,7 @@ def _examine(chunk: list[Utterance]) -> list[Finding]:
 # The end
 
 
-def _finish(folder: Path, journal: _Journal, report: Report, *, builds: bool) -> Report:
+def _finish(folder: Path, journal: _Journal, report: Report, builds: bool, split: float | None) -> Report:
     """Writes the files of a journal that is complete, and takes the journal away."""
     twice = _given_twice(journal)
     seen: set[str] = set()
@@ -354,12 +360,13 @@ def _finish(folder: Path, journal: _Journal, report: Report, *, builds: bool) ->
                 refused.write(_line(entry))
                 _count_refused(report, entry)
                 continue
-            _count_accepted(report, entry, speakers)
-            line = _line({key: value for key, value in entry.items() if key not in ("rate", "packed")})
-            manifest.write(line)
-            offsets.append(offset)
-            seconds.append(entry["seconds"])
-            offset += len(line)
+            for part in _parts(entry, split):
+                _count_accepted(report, part, speakers)
+                line = _line({key: value for key, value in part.items() if key not in ("rate", "packed")})
+                manifest.write(line)
+                offsets.append(offset)
+                seconds.append(part["seconds"])
+                offset += len(line)
     report.speakers = len(speakers)
     write_index(folder / MANIFEST_FILE, offsets, seconds)
     if builds and report.accepted:
@@ -368,6 +375,19 @@ def _finish(folder: Path, journal: _Journal, report: Report, *, builds: bool) ->
     write_text(folder / READABLE_FILE, f"{report}\n")
     journal.path.unlink()
     return report
+
+
+def _parts(entry: dict[str, Any], split: float | None) -> Iterator[dict[str, Any]]:
+    """An accepted utterance, or its stretches where it has no text and is longer than `split` seconds."""
+    if split is None or "text" in entry or entry["seconds"] <= split:
+        yield entry
+        return
+    first, count = entry.get("start", 0.0), math.ceil(entry["seconds"] / split)
+    length = entry["seconds"] / count
+    for number in range(count):
+        start, end = round(first + number * length, 4), round(first + (number + 1) * length, 4)
+        stretch = {"start": start, "end": end, "seconds": round(end - start, 4)}
+        yield {**entry, "id": f"{entry['id']}-{number:05d}", **stretch}
 
 
 def build_tokenizer(characters: Counter[str]) -> Wav2Vec2CTCTokenizer:

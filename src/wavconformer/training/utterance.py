@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.audio import SAMPLE_RATE, load_audio
+from wavconformer.audio import SAMPLE_RATE, load_audio, stream_audio
 from wavconformer.errors import AudioError, DataError
 
 
@@ -59,9 +59,7 @@ def load_utterance(utterance: Utterance, sampling_rate: int = SAMPLE_RATE) -> ND
         return load_audio(source, sampling_rate=sampling_rate)
     samples = _sought(source, utterance, sampling_rate)
     if samples is None:
-        whole = load_audio(source, sampling_rate=sampling_rate)
-        stop = None if utterance.end is None else round(utterance.end * sampling_rate)
-        samples = whole[round(utterance.start * sampling_rate) : stop]
+        samples = _decoded(source, utterance, sampling_rate)
     if not len(samples):
         raise AudioError(
             f"{utterance.id}: its stretch of {name_of(utterance)}, from {utterance.start:g} s to "
@@ -93,6 +91,20 @@ def source_of(utterance: Utterance) -> str | bytes:
     if len(data) < utterance.size:
         raise AudioError(f"{utterance.id}: {name_of(utterance)} ends within the recording: it is cut off.")
     return data
+
+
+def _decoded(source: str | bytes, utterance: Utterance, sampling_rate: int) -> NDArray[np.float32]:
+    """The stretch, of a recording that is decoded from its beginning to the stretch's end."""
+    start = round(utterance.start * sampling_rate)
+    stop = None if utterance.end is None else round(utterance.end * sampling_rate)
+    kept, first = [np.empty(0, np.float32)], 0
+    for block in stream_audio(source, sampling_rate=sampling_rate):
+        kept.append(block[max(0, start - first) :])
+        first += len(block)
+        if stop is not None and first >= stop:
+            break
+    samples = np.concatenate(kept)
+    return samples if stop is None else samples[: stop - start]
 
 
 def _sought(source: str | bytes, utterance: Utterance, sampling_rate: int) -> NDArray[np.float32] | None:

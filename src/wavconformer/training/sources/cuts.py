@@ -65,6 +65,11 @@ def read_shar(folder: Path) -> Iterator[Utterance]:
                     yield _utterance(segment, start=start, end=end, **place)
 
 
+def count_shar(folder: Path) -> int:
+    """How many utterances a Shar folder has, by its manifests alone."""
+    return sum(max(1, len(cut.supervisions)) for manifest in shar_files(folder)[0] for cut in _items(manifest))
+
+
 def shar_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """The manifests of cuts and the shards of recordings of a Shar folder."""
     cuts, shards = sorted(folder.glob("cuts.*.jsonl*")), sorted(folder.glob("recording.*.tar"))

@@ -77,7 +77,7 @@ def utterance_of(row: Mapping[str, Any], folder: Path, where: str) -> Utterance:
         audio=os.path.join(folder, audio),  # noqa: PTH118 (a million times over)
         start=start,
         end=end,
-        text=_text(row, "text", where, empty=True),
+        text=_text(row, "text", where),
         speaker=_text(row, "speaker", where),
         label=_text(row, "label", where),
         seconds=number_of(row.get("seconds"), f"{where}: seconds"),
@@ -86,9 +86,9 @@ def utterance_of(row: Mapping[str, Any], folder: Path, where: str) -> Utterance:
     )
 
 
-def _text(row: Mapping[str, Any], key: str, where: str, *, empty: bool = False) -> str | None:
+def _text(row: Mapping[str, Any], key: str, where: str) -> str | None:
     value = row.get(key)
-    if value is None or (value == "" and not empty):
+    if value is None or value == "":
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
