@@ -123,6 +123,26 @@ def test_every_reason_is_told(tmp_path):
     assert re.search(r"unreadable: 4\n    broken: .*broken\.wav.* no recording that can be read", readable)
 
 
+def test_names_that_are_no_utf8_are_refused(source, tmp_path):
+    path = write_audio(tmp_path / "x.wav")
+    path.rename(os.fsdecode(os.fsencode(source) + b"/zz\xff.wav"))
+    with pytest.raises(Stop):
+        prepare(source, tmp_path / "out", workers=0, progress=interrupted_at(13))
+    report = prepare(source, tmp_path / "out", workers=0)
+    assert (report.accepted, report.refused) == (12, 1)
+    assert refused(tmp_path / "out") == {"zz\\udcff": "unreadable"}
+
+
+def test_a_prepared_corpus_can_be_prepared_again(source, tmp_path):
+    prepare(source, tmp_path / "out", workers=0)
+    prepare(tmp_path / "out", tmp_path / "again", case="lower", workers=0)
+    texts = [one.text for one in Corpus.open(tmp_path / "again")]
+    assert texts == [one.text.lower() for one in Corpus.open(tmp_path / "out")]
+    for place in (tmp_path / "out", source):
+        with pytest.raises(DataError, match="is the source itself"):
+            prepare(place, place, workers=0)
+
+
 # --- texts and vocabularies
 
 
@@ -342,7 +362,7 @@ def test_the_command(run, source, tmp_path):  # noqa: F811
     assert (code, out) == (1, "")
     assert "There is no file or folder" in err
     code, _, err = run("prepare", source, "-o", source, "--workers", 0)
-    assert code == 1 and "is the source's own folder" in err
+    assert code == 1 and "is the source itself" in err
     assert run("prepare", source, "-o", tmp_path / "x", "--case", "title")[0] == 2
 
 

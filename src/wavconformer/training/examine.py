@@ -16,7 +16,7 @@ from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line
 from wavconformer.processing import Wav2Vec2CTCTokenizer
 from wavconformer.training.frames import ctc_frames, output_frames
-from wavconformer.training.utterance import Utterance, load_utterance, name_of, source_of
+from wavconformer.training.utterance import Utterance, load_utterance, source_of
 
 Case = Literal["keep", "upper", "lower"]
 BUILD = "build"
@@ -78,6 +78,8 @@ class Examiner:
 
     def __call__(self, utterance: Utterance) -> Finding:
         """What is found; never raises on account of the utterance."""
+        if isinstance(utterance.audio, str) and written(utterance.audio) != utterance.audio:
+            return _refused(utterance, "unreadable", "The name of its file is no valid UTF-8: rename it.")
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", AudioWarning)
@@ -173,8 +175,14 @@ def _outside(tokenizer: Wav2Vec2CTCTokenizer, text: str, ids: list[int]) -> str 
     return f"The vocabulary lacks {' '.join(map(repr, unknown))}: {_shortened(text)}"
 
 
+def written(name: str) -> str:
+    """A name as it can be written in UTF-8, which names of files needn't be."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _refused(utterance: Utterance, reason: str, detail: str) -> Refused:
-    return Refused(utterance.id, name_of(utterance).strip("'"), reason, " ".join(detail.split()))
+    audio = "" if isinstance(utterance.audio, bytes) else utterance.audio
+    return Refused(written(utterance.id), written(audio), reason, " ".join(detail.split()))
 
 
 def _shortened(text: str) -> str:

@@ -38,6 +38,7 @@ from wavconformer.training.examine import (
     Finding,
     Refused,
     Rules,
+    written,
 )
 from wavconformer.training.manifest import MANIFEST_FILE, Manifest, open_manifest
 from wavconformer.training.shards import ShardWriter, shard_number
@@ -142,8 +143,8 @@ def prepare(
     manifest, place = open_manifest(source), Path(folder)
     rules = Rules(vocabulary, case)
     examiner = Examiner(rules)  # which raises here if the vocabulary is amiss
-    if place.resolve() in (manifest.path.resolve(), manifest.path.parent.resolve()):
-        raise DataError(f"'{place}' is the source's own folder: give another one to write to.")
+    if manifest.path.resolve() in (place.resolve(), (place / MANIFEST_FILE).resolve()):
+        raise DataError(f"'{place}' is the source itself: give another folder to write to.")
     place.mkdir(parents=True, exist_ok=True)
     heading = {"source": str(manifest.path.resolve()), "kind": manifest.kind, **asdict(rules)}
     journal = _Journal(place, heading)
@@ -253,7 +254,7 @@ def _behind(manifest: Manifest, journal: _Journal) -> Iterator[Utterance]:
     utterances = iter(manifest)
     if journal.done:
         last = next(islice(utterances, journal.done - 1, None), None)
-        if last is None or last.id != journal.last_id:
+        if last is None or written(last.id) != journal.last_id:
             raise DataError(
                 f"'{manifest.path}' has changed since it was prepared in part. Delete {journal.path} to begin anew."
             )
@@ -302,7 +303,7 @@ def _alone(utterance: Utterance, rules: Rules) -> Finding:
             return _pool(stack, rules, 1).submit(_examine, [utterance]).result()[0]
         except BrokenProcessPool:
             audio = "" if isinstance(utterance.audio, bytes) else utterance.audio
-            return Refused(utterance.id, audio, "unreadable", "Reading it crashes the decoder: make it anew.")
+            return Refused(written(utterance.id), audio, "unreadable", "Reading it crashes the decoder: make it anew.")
 
 
 def _pool(stack: ExitStack, rules: Rules, workers: int) -> ProcessPoolExecutor:

@@ -164,21 +164,23 @@ def _scalar(value: Any, kind: type, name: str) -> Any:
             raise _wrong(name, "true or false", value)
         return value
     if kind is str:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return str(value)  # a folder called 2024
-        if not isinstance(value, str):
+        if value is not None and not isinstance(value, str):  # yes, no, 012 and 1:30 aren't text to YAML
+            raise ConfigError(f"{name} must be text, not {_shown(value)}: put it in quotes.")
+        if value is None:
             raise _wrong(name, "text", value)
         return value
     raise TypeError(f"{name}: sections can't hold {kind}.")
 
 
 def _wrong(name: str, wanted: str, value: Any) -> ConfigError:
-    given = (
-        {True: "true", False: "false", None: "nothing"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
-    return ConfigError(f"{name} must be {wanted}, not {given}.")
+    return ConfigError(f"{name} must be {wanted}, not {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    return repr(value)
 
 
 def _check_limits(name: str, value: Any, limits: Mapping[str, Any]) -> None:
