@@ -242,6 +242,9 @@ def prepare(
             metavar="SECONDS", min=1, help="Part longer recordings without text into equal stretches, for pretraining."
         ),
     ] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Copy recordings into shards, in place of millions of small files.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes; by default one for each core, 0 for this one alone.")
     ] = None,
@@ -260,6 +263,7 @@ def prepare(
                 vocabulary=vocabulary,
                 case=case.value,
                 split=split,
+                pack=pack,
                 workers=workers,
                 progress=progress,
             )

@@ -209,6 +209,27 @@ def test_encoded_recordings_go_into_shards(tmp_path):
     assert len(load_utterance(Corpus.open(tmp_path / "moved")[2])) == round(0.5 * RATE)
 
 
+def test_files_can_be_packed_into_shards(source, tmp_path):
+    prepare(source, tmp_path / "plain", workers=0)
+    prepare(source, tmp_path / "packed", pack=True, workers=1)
+    plain, packed = list(Corpus.open(tmp_path / "plain")), list(Corpus.open(tmp_path / "packed"))
+    expected = [load_utterance(one) for one in plain]
+    for path in source.rglob("*.flac"):
+        path.unlink()
+    for one, other, samples in zip(plain, packed, expected, strict=True):
+        assert (one.id, one.text, one.seconds) == (other.id, other.text, other.seconds)
+        np.testing.assert_array_equal(load_utterance(other), samples)
+    prepare(tmp_path / "packed", tmp_path / "again", workers=0)  # shards are a source as well
+    assert [one.audio for one in Corpus.open(tmp_path / "again")] == [one.audio for one in packed]
+
+
+def test_stretches_are_not_packed(tmp_path):
+    write_audio(tmp_path / "a.wav", 2.0)
+    (tmp_path / "all.csv").write_text("audio,start,end\na.wav,0,1\na.wav,1,2\n")
+    prepare(tmp_path / "all.csv", tmp_path / "out", pack=True, workers=0)
+    assert {one.audio for one in Corpus.open(tmp_path / "out")} == {str(tmp_path / "a.wav")}
+
+
 def test_shards_are_closed_when_full_and_gone_on_with(tmp_path):
     writer = ShardWriter(tmp_path, size=1500)
     places = [writer.write(name, name.encode() * 400) for name in "abc"]

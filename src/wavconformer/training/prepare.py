@@ -119,6 +119,7 @@ def prepare(
     vocabulary: str | None = None,
     case: Case = "keep",
     split: float | None = None,
+    pack: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -131,6 +132,8 @@ def prepare(
         texts are checked against; None to leave texts unchecked.
     case: "upper" or "lower" to change the texts' letters.
     split: seconds; longer utterances without text are parted into equal stretches no longer than that, for pretraining.
+    pack: copy recordings into shards, large tar files, which spares a file system millions of small files. Those of
+        which a stretch alone is used stay where they are.
     workers: processes; one for each core by default, 0 for none besides this one.
 
     A run that was interrupted, by Ctrl-C or a crash, goes on where it stopped when it is called again.
@@ -146,7 +149,7 @@ def prepare(
     if manifest.path.resolve() in (place.resolve(), (place / MANIFEST_FILE).resolve()):
         raise DataError(f"'{place}' is the source itself: give another folder to write to.")
     place.mkdir(parents=True, exist_ok=True)
-    heading = {"source": str(manifest.path.resolve()), "kind": manifest.kind, **asdict(rules)}
+    heading = {"source": str(manifest.path.resolve()), "kind": manifest.kind, "pack": pack, **asdict(rules)}
     journal = _Journal(place, heading)
     total = manifest.count()
     count = _cores() if workers is None else workers
@@ -173,6 +176,7 @@ class _Journal:
         self.done = 0
         self.last_id: str | None = None
         self._folder = folder
+        self._pack = bool(heading["pack"])
         self._absolute = Path(os.path.abspath(folder))  # noqa: PTH100 (links stay as they are)
         shard, stop, end = 0, 0, 0
         if self.path.is_file():
@@ -205,17 +209,23 @@ class _Journal:
         if isinstance(finding, Refused):
             entry = asdict(finding)
         else:
-            ready = finding.utterance
-            is_packed = isinstance(utterance.audio, bytes)
-            if isinstance(utterance.audio, bytes):
-                shard, offset = self._shards.write(ready.id, utterance.audio)
-                ready = replace(ready, audio=str(shard), offset=offset, size=len(utterance.audio))
+            ready, data = finding.utterance, self._without_file(utterance)
+            if data is not None:
+                shard, offset = self._shards.write(ready.id, data)
+                ready = replace(ready, audio=str(shard), offset=offset, size=len(data))
                 self._shards.flush()  # before the line that tells of it
             entry = {**ready.as_dict(self._absolute), "rate": finding.rate}
-            if is_packed:
+            if data is not None:
                 entry["packed"] = True
         self._write(entry)
         self.done += 1
+
+    def _without_file(self, utterance: Utterance) -> bytes | None:
+        """The recording of an utterance where it has no file of its own, or shall have none."""
+        if isinstance(utterance.audio, bytes):
+            return utterance.audio
+        is_whole = utterance.offset is None and not utterance.start and utterance.end is None
+        return Path(utterance.audio).read_bytes() if self._pack and is_whole else None
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """All findings, one after another."""
