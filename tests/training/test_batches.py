@@ -186,7 +186,8 @@ def test_what_is_drawn_does_not_depend_on_the_batch(corpus, config):
 
 def test_what_cannot_be_used_is_skipped_and_told(tmp_path, config):
     rows = []
-    for name, seconds, text in (("good", 1.0, "AB"), ("gone", 0.9, "A"), ("long", 0.5, "A" * 20), ("mute", 0.8, None)):
+    texts = {"good": (1.0, "AB"), "gone": (0.9, "A"), "long": (0.5, "A" * 20), "mute": (0.8, None), "low": (0.7, "ab")}
+    for name, (seconds, text) in texts.items():
         write_audio(tmp_path / f"{name}.wav", seconds)
         rows.append({"id": name, "audio": f"{name}.wav", **({"text": text} if text else {})})
     (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -194,13 +195,14 @@ def test_what_cannot_be_used_is_skipped_and_told(tmp_path, config):
     (tmp_path / "gone.wav").unlink()
     recipe = Recipe(data=Data(train=(str(tmp_path / "ready"),)), trainer=Trainer(workers=0))
     examples = batches_of(recipe, config).examples
-    batch = examples.batch(0, range(4))
+    batch = examples.batch(0, range(5))
     assert batch.ids == ("good",)
     reasons = {one.id: one.reason for one in batch.skipped}
-    assert reasons.keys() == {"gone", "long", "mute"}
+    assert reasons.keys() == {"gone", "long", "mute", "low"}
     assert "no such file" in reasons["gone"]
     assert reasons["long"] == "its text needs 39 frames, its audio makes 24"
     assert reasons["mute"] == "it has no text"
+    assert reasons["low"] == "The vocabulary has a b in upper case alone: prepare with --case upper."
     empty = examples.batch(0, [1, 2])
     assert (len(empty), empty.inputs, empty.seconds, len(empty.skipped)) == (0, {}, 0.0, 2)
 

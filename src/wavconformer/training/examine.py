@@ -126,7 +126,7 @@ class Examiner:
             needed = ctc_frames(text)
         else:
             ids = self._tokenizer(text)["input_ids"]
-            outside = _outside(self._tokenizer, text, ids)
+            outside = outside_vocabulary(self._tokenizer, text, ids)
             if outside:
                 return "vocabulary", outside
             needed = ctc_frames(ids)
@@ -156,7 +156,7 @@ def _heard(utterance: Utterance) -> tuple[int, float, int]:
     return count, peak, probe(source).sampling_rate
 
 
-def _outside(tokenizer: Wav2Vec2CTCTokenizer, text: str, ids: list[int]) -> str | None:
+def outside_vocabulary(tokenizer: Wav2Vec2CTCTokenizer, text: str, ids: list[int]) -> str | None:
     """What to say of a text that the vocabulary can't write; None where it can."""
     special = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id}
     if not special.intersection(ids):

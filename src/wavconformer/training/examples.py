@@ -24,6 +24,7 @@ from wavconformer.model.masking import compute_mask_indices, sample_negative_ind
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from wavconformer.training.augmentation import Augmenter
 from wavconformer.training.corpus import Corpus
+from wavconformer.training.examine import outside_vocabulary
 from wavconformer.training.frames import ctc_frames, encoder_frames, output_frames
 from wavconformer.training.recipe import Recipe
 from wavconformer.training.rttm import Turn, activity, read_rttm
@@ -182,6 +183,9 @@ class Examples:
         if not example.utterance.text or self._tokenizer is None:
             raise _Unusable("it has no text")
         example.ids = list(self._tokenizer(example.utterance.text)["input_ids"])
+        outside = outside_vocabulary(self._tokenizer, example.utterance.text, example.ids)
+        if outside:
+            raise _Unusable(outside)
         needed, frames = ctc_frames(example.ids), output_frames(len(example.samples), self._config)
         if needed > frames:
             raise _Unusable(f"its text needs {needed} frames, its audio makes {frames}")
