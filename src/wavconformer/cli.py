@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="wavconformer",
-    help="Wav2Vec2-Conformer speech models: transcribe recordings, look at checkpoints, convert them.",
+    help="Wav2Vec2-Conformer speech models: transcribe recordings, look at checkpoints, convert them, train.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,6 +47,14 @@ class Quantization(str, Enum):
     """Of a model's weights."""
 
     int8 = "int8"
+
+
+class Case(Enum):
+    """Of the letters in texts that `prepare` writes."""
+
+    KEEP = "keep"
+    UPPER = "upper"
+    LOWER = "lower"
 
 
 def _version(value: bool) -> None:
@@ -222,6 +230,63 @@ def convert(
         err.print(f"[yellow]Without a word in its config.json: {escape(', '.join(made.lost_settings))}[/yellow]")
 
 
+@app.command()
+def prepare(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder in LibriSpeech layout, Kaldi folder, CSV, TSV or JSONL, lhotse manifest or Shar, Hugging Face "
+            "dataset on disk or as parquet.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="build|MODEL",
+            help="'build' makes a vocabulary of the texts' characters; a vocab.json, folder or Hub repository is one "
+            "that texts are checked against.",
+        ),
+    ] = None,
+    case: Annotated[Case, typer.Option(help="Change the letters of texts.")] = Case.KEEP,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=1, help="Part longer recordings without text into equal stretches, for pretraining."
+        ),
+    ] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Copy recordings into shards, in place of millions of small files.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; by default one for each core, 0 for this one alone.")
+    ] = None,
+) -> None:
+    """Make a corpus ready to train on: examine every recording and text, write a manifest and a report.
+
+    What can't be used is refused with its reason. A run that was interrupted goes on where it stopped.
+    """
+    from wavconformer.training.prepare import prepare as prepared
+
+    try:
+        with _counted("examining") as progress:
+            report = prepared(
+                source,
+                output,
+                vocabulary=vocabulary,
+                case=case.value,
+                split=split,
+                pack=pack,
+                workers=workers,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        err.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
+        raise typer.Exit(130) from None
+    typer.echo(str(report))
+
+
 def _settings(options: list[str]) -> dict[str, Any]:
     """Settings given as name=value: a value is read as JSON where it is that, and else is text."""
     settings = {}
@@ -241,6 +306,20 @@ def _use_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _counted(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """As `_progress`, for who tells how many are done, and of how many."""
+    if not err.is_terminal:
+        yield lambda done, total: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -1,0 +1,266 @@
+"""From utterances to what a model is called with, for each task: padded tensors, labels, masks, negatives.
+
+All that is drawn for an utterance depends on the seed, the epoch and the utterance alone: not on its batch, the
+worker, or what came before.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavconformer.audio import AudioWarning
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.errors import AudioError, DataError
+from wavconformer.model.masking import compute_mask_indices, sample_negative_indices
+from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from wavconformer.training.augmentation import Augmenter
+from wavconformer.training.corpus import Corpus
+from wavconformer.training.examine import outside_vocabulary
+from wavconformer.training.frames import ctc_frames, encoder_frames, output_frames
+from wavconformer.training.recipe import Recipe
+from wavconformer.training.rttm import Turn, activity, read_rttm
+from wavconformer.training.utterance import Utterance, load_utterance
+
+IGNORED = -100  # label that no loss counts
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An utterance that its batch had to do without, and why."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is called with, and what it is made of.
+
+    inputs: keyword arguments of the task's model: input_values, attention_mask (B, S), and by task
+        ctc: labels (B, L), -100 beyond a text's end; sequence and xvector: labels (B,); frame: labels (B, T, K) of 0.0
+        and 1.0; pretrain: mask_time_indices (B, T) and sampled_negative_indices (B, T, N).
+    ids, texts: of the utterances (B). seconds: of sound, padding not counted.
+    skipped: utterances of the plan that aren't in it. Where all are, the batch is empty: `len(batch)` is 0, and so
+        are `inputs`.
+    """
+
+    inputs: dict[str, Tensor]
+    ids: tuple[str, ...]
+    texts: tuple[str | None, ...]
+    seconds: float
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on a device."""
+        return replace(self, inputs={key: value.to(device, non_blocking=True) for key, value in self.inputs.items()})
+
+    def pin_memory(self) -> Batch:
+        """The batch in memory that an accelerator copies from at once; DataLoader asks for it."""
+        return replace(self, inputs={key: value.pin_memory() for key, value in self.inputs.items()})
+
+
+@dataclass
+class _Example:
+    """One utterance, ready: samples (S,), and by task ids, a class, activity (T, K), or mask (T,) and negatives."""
+
+    utterance: Utterance
+    samples: NDArray[np.float32]
+    ids: list[int] = field(default_factory=list)
+    label: int = 0
+    active: NDArray[np.float32] | None = None
+    mask: NDArray[np.bool_] | None = None
+    negatives: NDArray[np.int32] | None = None
+
+
+class _Unusable(Exception):
+    """Why an utterance can't be in a batch."""
+
+
+class Examples:
+    """Makes batches of a corpus' utterances.
+
+    corpus: where they are. recipe: task, data, augmentation and seed.
+    config: of the model, for frames, masks and negatives.
+    feature_extractor: makes input values of samples. tokenizer: makes labels of texts, for CTC.
+    labels: names of the classes in order, for sequence, xvector (labels of utterances, or else their speakers).
+    is_training: whether audio is augmented, and cropped for all tasks; else for pretraining alone.
+
+    Raises DataError where the task needs what isn't given, or files that aren't there.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        recipe: Recipe,
+        config: Wav2Vec2ConformerConfig,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        tokenizer: Wav2Vec2CTCTokenizer | None = None,
+        *,
+        labels: Sequence[str] = (),
+        is_training: bool = True,
+    ) -> None:
+        self.corpus = corpus
+        self.task = recipe.task
+        self.seed = recipe.trainer.seed
+        self.crop_seconds = recipe.data.crop_seconds if is_training or self.task == "pretrain" else None
+        self.augmenter = Augmenter(recipe.augmentation) if is_training else None
+        self._config = config
+        self._extractor = feature_extractor
+        self._tokenizer = tokenizer
+        self._classes = {name: number for number, name in enumerate(labels)}
+        self._turns: dict[str, list[Turn]] = {}
+        if self.task == "ctc" and tokenizer is None:
+            raise DataError("CTC needs a tokenizer to make labels of texts: set data.vocabulary, or model.init.")
+        if self.task in ("sequence", "xvector") and not labels:
+            raise DataError(f"The task {self.task} needs class names: the corpus has none, nor has data.labels.")
+        if self.task == "frame":
+            if recipe.data.rttm is None:
+                raise DataError("The task frame needs data.rttm, a file or folder that says who speaks when.")
+            self._turns = read_rttm(Path(recipe.data.rttm))
+
+    def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> Batch:
+        """The batch of the utterances with those numbers, in that epoch: (epoch, numbers)."""
+        return self.batch(*key)
+
+    def batch(self, epoch: int, numbers: Iterable[int]) -> Batch:
+        """The batch of the utterances with those numbers, in that epoch."""
+        examples, skipped = [], []
+        for number in map(int, numbers):
+            utterance = self.corpus[number]
+            random = np.random.default_rng((self.seed, epoch, number))
+            try:
+                examples.append(self._example(utterance, random))
+            except (AudioError, _Unusable) as error:
+                skipped.append(Skipped(utterance.id, str(error)))
+        return Batch(
+            inputs=self._inputs(examples) if examples else {},
+            ids=tuple(example.utterance.id for example in examples),
+            texts=tuple(example.utterance.text for example in examples),
+            seconds=sum(len(example.samples) for example in examples) / self._extractor.sampling_rate,
+            skipped=tuple(skipped),
+        )
+
+    def _example(self, utterance: Utterance, random: np.random.Generator) -> _Example:
+        rate = self._extractor.sampling_rate
+        if self.crop_seconds is not None and (utterance.seconds or 0.0) > self.crop_seconds:
+            utterance = _cropped(utterance, self.crop_seconds, random)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AudioWarning)  # told of when the corpus was prepared
+            samples = load_utterance(utterance, rate)
+        factor = 1.0
+        if self.augmenter is not None:
+            samples, factor = self.augmenter(samples, random)
+        example = _Example(utterance, samples)
+        frames = encoder_frames(len(samples), self._config)
+        if not frames:
+            raise _Unusable(f"it lasts {len(samples) / rate:.3f} s, too short for a frame")
+        if self.task == "ctc":
+            self._transcribe(example)
+        elif self.task == "frame":
+            self._mark_speakers(example, frames, factor)
+        elif self.task == "pretrain":
+            self._mask(example, frames, random)
+        else:
+            name = utterance.label if self.task == "sequence" else utterance.label or utterance.speaker
+            if name not in self._classes:
+                raise _Unusable(f"its label {name!r} is none of the {len(self._classes)} classes")
+            example.label = self._classes[name]
+        return example
+
+    def _transcribe(self, example: _Example) -> None:
+        if not example.utterance.text or self._tokenizer is None:
+            raise _Unusable("it has no text")
+        example.ids = list(self._tokenizer(example.utterance.text)["input_ids"])
+        outside = outside_vocabulary(self._tokenizer, example.utterance.text, example.ids)
+        if outside:
+            raise _Unusable(outside)
+        needed, frames = ctc_frames(example.ids), output_frames(len(example.samples), self._config)
+        if needed > frames:
+            raise _Unusable(f"its text needs {needed} frames, its audio makes {frames}")
+
+    def _mark_speakers(self, example: _Example, frames: int, factor: float) -> None:
+        utterance, rate = example.utterance, self._extractor.sampling_rate
+        names = (utterance.id, Path(utterance.audio).stem if isinstance(utterance.audio, str) else "")
+        turns = next((self._turns[name] for name in names if name in self._turns), None)
+        if turns is None:
+            raise _Unusable(f"data.rttm has no recording '{names[0]}' or '{names[1]}'")
+        try:
+            example.active = activity(
+                turns,
+                frames,
+                self._config.num_labels,
+                start=utterance.start,
+                hop=self._config.inputs_to_logits_ratio / rate * factor,
+                window=self._config.receptive_field / rate * factor,
+            )
+        except DataError as error:
+            raise _Unusable(str(error)) from error
+
+    def _mask(self, example: _Example, frames: int, random: np.random.Generator) -> None:
+        config = self._config
+        if frames < config.mask_time_length:
+            raise _Unusable(f"its {frames} frames are fewer than a masked span, {config.mask_time_length}")
+        mask = compute_mask_indices(
+            (1, frames),
+            config.mask_time_prob,
+            config.mask_time_length,
+            min_masks=config.mask_time_min_masks,
+            generator=random,
+        )
+        if mask.sum() < 2:
+            raise _Unusable("fewer than two of its frames are masked, and there are no negatives")
+        example.mask = mask[0]
+        example.negatives = sample_negative_indices((1, frames), config.num_negatives, mask, random)[0]
+
+    def _inputs(self, examples: list[_Example]) -> dict[str, Tensor]:
+        inputs: dict[str, Any] = dict(
+            self._extractor(
+                [example.samples for example in examples],
+                sampling_rate=self._extractor.sampling_rate,
+                padding=True,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+        )
+        rows, frames = len(examples), encoder_frames(inputs["input_values"].shape[1], self._config)
+        if self.task == "ctc":
+            labels = torch.full((rows, max(len(example.ids) for example in examples)), IGNORED)
+            for row, example in zip(labels, examples, strict=True):
+                row[: len(example.ids)] = torch.tensor(example.ids)
+            inputs["labels"] = labels
+        elif self.task == "frame":
+            inputs["labels"] = _stacked([example.active for example in examples], frames)
+        elif self.task == "pretrain":
+            inputs["mask_time_indices"] = _stacked([example.mask for example in examples], frames)
+            negatives = _stacked([example.negatives for example in examples], frames).long()
+            inputs["sampled_negative_indices"] = negatives + frames * torch.arange(rows)[:, None, None]
+        else:
+            inputs["labels"] = torch.tensor([example.label for example in examples])
+        return inputs
+
+
+def _cropped(utterance: Utterance, seconds: float, random: np.random.Generator) -> Utterance:
+    """A random stretch of an utterance, of that length; the rest needn't be decoded."""
+    start = utterance.start + random.uniform(0.0, (utterance.seconds or 0.0) - seconds)
+    return replace(utterance, start=start, end=start + seconds)
+
+
+def _stacked(arrays: Sequence[NDArray[Any] | None], frames: int) -> Tensor:
+    """Arrays (T, …) in one tensor (B, frames, …), zeros behind their ends."""
+    given = [array for array in arrays if array is not None]
+    stacked = np.zeros((len(given), frames, *given[0].shape[1:]), given[0].dtype)
+    for row, array in zip(stacked, given, strict=True):
+        row[: len(array)] = array
+    return torch.from_numpy(stacked)

@@ -1,0 +1,1 @@
+"""Readers of what corpora come as, each a stream of utterances."""
