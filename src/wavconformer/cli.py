@@ -285,11 +285,11 @@ def evaluate(
         if output is not None:
             err.print(f"[yellow]Stopped. The same command goes on from what is in '{escape(str(output))}'.[/yellow]")
         raise
+    written = [] if output is None else evaluation.save(output, worst=worst)
     for table in tables(evaluation):
         Console(highlight=False).print(table)
-    if output is not None:
-        for path in evaluation.save(output, worst=worst):
-            err.print(f"written: {escape(str(path))}")
+    for path in written:
+        err.print(f"written: {escape(str(path))}")
     if evaluation.unused:
         _warn(f"{len(evaluation.unused)} hypotheses for nothing in the data, the first for '{evaluation.unused[0]}'.")
     if evaluation.failures:

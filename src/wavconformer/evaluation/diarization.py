@@ -12,6 +12,9 @@ from typing import Any
 from wavconformer.errors import DataError, WavConformerError
 from wavconformer.files import write_text
 
+PARTS = ("missed", "false_alarm", "confusion")
+"""The kinds of errors."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -40,7 +43,11 @@ class RecordingErrors:
     @property
     def rate(self) -> float:
         """The errors' share of the speech; more than 1 is possible, NaN where nobody speaks."""
-        return (self.missed + self.false_alarm + self.confusion) / self.speech if self.speech else math.nan
+        return math.fsum(self.share(part) for part in PARTS)
+
+    def share(self, part: str) -> float:
+        """The share of the speech that one of the `PARTS` has, NaN where nobody speaks."""
+        return float(getattr(self, part)) / self.speech if self.speech else math.nan
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

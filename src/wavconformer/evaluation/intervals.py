@@ -20,9 +20,6 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.low:.2%} – {self.high:.2%}"
-
 
 def bootstrap(
     errors: ArrayLike,

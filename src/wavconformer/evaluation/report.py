@@ -20,7 +20,7 @@ from wavconformer.audio import SAMPLE_RATE
 from wavconformer.errors import AudioError
 from wavconformer.evaluation.classes import ClassScores
 from wavconformer.evaluation.data import Utterance
-from wavconformer.evaluation.diarization import DiarizationScores
+from wavconformer.evaluation.diarization import PARTS, DiarizationScores, RecordingErrors
 from wavconformer.evaluation.intervals import CONFIDENCE, Interval
 from wavconformer.evaluation.run import Recordings
 from wavconformer.evaluation.verification import Curve, VerificationScores
@@ -55,24 +55,24 @@ h1{font-size:1.5rem;line-height:1.25;margin:0 0 .4rem;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2.4rem 0 .7rem}
 p{margin:.4rem 0;max-width:44rem}
 .soft{color:var(--soft)}.small{font-size:.875rem}
-.scores{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.8rem;margin:1.2rem 0 0}
+.scores{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.8rem;margin:1.2rem 0 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.9rem 1rem}
-.figure{font-size:2rem;font-weight:650;line-height:1.2;font-variant-numeric:tabular-nums}
+.figure{font-size:1.75rem;font-weight:650;line-height:1.2;font-variant-numeric:tabular-nums}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:.6rem;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.9375rem}
 th,td{padding:.4rem .75rem;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 th:first-child,td:first-child{text-align:left}
 thead th{border-top:0;font-weight:600;color:var(--soft);font-size:.8125rem}
 td.name{white-space:normal;overflow-wrap:anywhere;min-width:7rem}
-td.range{width:30%;min-width:8rem}
-.range svg{display:block;width:100%;height:.9rem}
+td.range{width:25%}
+.range svg{display:block;width:100%;height:.9rem;min-width:8rem}
 .range line{stroke:var(--mark);stroke-width:3;stroke-linecap:round;opacity:.45;vector-effect:non-scaling-stroke}
 .range line.at{stroke-width:8;opacity:1}
 article{margin:0 0 .8rem}
 article header{display:flex;flex-wrap:wrap;gap:.2rem 1rem;align-items:baseline;justify-content:space-between}
 article header b{overflow-wrap:anywhere;font-weight:600}
 audio{display:block;width:100%;max-width:26rem;height:2.25rem;margin:.6rem 0 .2rem}
-.diff{display:flex;flex-wrap:wrap;gap:.5rem .3rem;margin-top:.6rem;padding:0;list-style:none}
+.diff{display:flex;flex-wrap:wrap;gap:.5rem .3rem;margin:.6rem 0 0;padding:0;list-style:none}
 .diff li{display:grid;grid-template-rows:auto auto;padding:.1rem .35rem;border-radius:.3rem;min-width:0}
 .diff span{overflow-wrap:anywhere;min-height:1.5em}
 .diff .h{color:var(--soft);font-size:.9375rem}
@@ -85,6 +85,8 @@ vertical-align:-.08rem;border:1px solid var(--line)}
 .legend .substitute::before{background:var(--sub-b);border-color:var(--sub)}
 .legend .delete::before{background:var(--del-b);border-color:var(--del)}
 .legend .insert::before{background:var(--ins-b);border-color:var(--ins)}
+@media (max-width:40rem){th,td{padding:.35rem .45rem}table{font-size:.875rem}.wide{display:none}
+td.name{min-width:6.5rem}}
 .matrix td,.matrix th{text-align:center;padding:.35rem .5rem;min-width:2.6rem}
 .matrix th:first-child{text-align:left}
 .det{display:block;width:100%;max-width:30rem;height:auto;font-size:11px;fill:var(--soft)}
@@ -133,10 +135,16 @@ def _words(evaluation: Evaluation, scores: WordScores, folder: Path, worst: int)
         f'<p class="soft small">Intervals of {CONFIDENCE:.0%}: bootstrap over utterances (Bisani &amp; Ney 2004).</p>',
         "<h2>Errors</h2>",
         _table(
-            ("", "of", "errors", "substituted", "deleted", "inserted"),
+            ("", "words", "characters"),
             [
-                (name, *map(_number, (r.length, r.errors, r.substitutions, r.deletions, r.insertions)))
-                for name, r in (("Words", scores.wer), ("Characters", scores.cer))
+                (name, *(_number(getattr(rate, attribute)) for rate in (scores.wer, scores.cer)))
+                for name, attribute in (
+                    ("in the references", "length"),
+                    ("substituted", "substitutions"),
+                    ("deleted", "deletions"),
+                    ("inserted", "insertions"),
+                    ("errors in all", "errors"),
+                )
             ],
         ),
     ]
@@ -147,6 +155,7 @@ def _words(evaluation: Evaluation, scores: WordScores, folder: Path, worst: int)
         players = _Players(folder)
         parts += [
             f"<h2>The {len(pairs)} worst utterances</h2>" if len(pairs) > 1 else "<h2>The worst utterance</h2>",
+            '<p class="soft small">Above what is said, below what was heard.</p>',
             '<ul class="legend small soft"><li class="substitute">heard otherwise</li><li class="delete">not heard'
             '</li><li class="insert">heard, but not said</li></ul>',
             *(_utterance(pair, evaluation.recordings.get(pair.id), players) for pair in pairs),
@@ -160,16 +169,27 @@ def _groups(groups: Sequence[Group]) -> str:
     rows = [
         (
             group.name,
-            _number(group.utterances),
-            _number(group.wer.length),
-            _percent(group.wer.value),
-            _Html(_range(group.wer, most)),
-            _percent(group.cer.value),
+            _wide(_number(group.utterances)),
+            _wide(_number(group.wer.length)),
+            _plain(group.wer.value),
+            _between(group.wer.interval),
+            _Html(f'<td class="range wide">{_range(group.wer, most)}</td>'),
+            _plain(group.cer.value),
         )
         for group in shown
     ]
     more = f'<p class="soft small">and {_number(len(groups) - len(shown))} more</p>' if len(groups) > len(shown) else ""
-    return _table(("", "utterances", "words", "WER", f"0 – {_percent(most)}", "CER"), rows) + more
+    scale = _wide(f"0 – {_plain(most)}", "th")
+    titles = (
+        "",
+        _wide("utterances", "th"),
+        _wide("words", "th"),
+        "WER %",
+        f"{CONFIDENCE:.0%} interval",
+        scale,
+        "CER %",
+    )
+    return _table(titles, rows) + more
 
 
 def _top(rate: Rate) -> float:
@@ -182,7 +202,7 @@ def _range(rate: Rate, most: float) -> str:
         return ""
     at = 100 * rate.value / most
     low, high = (100 * rate.interval.low / most, 100 * rate.interval.high / most) if rate.interval else (at, at)
-    said = str(rate.interval) if rate.interval else "one utterance, no interval"
+    said = _between(rate.interval) if rate.interval else "one utterance, no interval"
     return (
         f'<svg viewBox="-3 0 106 10" preserveAspectRatio="none" role="img" aria-label="{said}"><title>{said}</title>'
         f'<line x1="{low:.2f}" x2="{high:.2f}" y1="5" y2="5"/><line class="at" x1="{at:.2f}" x2="{at:.2f}" y1="5" '
@@ -213,8 +233,9 @@ def _classes(scores: ClassScores) -> str:
         (
             one.name,
             _number(one.count),
-            _number(one.called),
-            *("–" if value is None else _percent(value) for value in (one.precision, one.recall, one.f1)),
+            _wide(_number(one.called)),
+            *("–" if value is None else _plain(value) for value in (one.precision, one.recall)),
+            _wide("–" if one.f1 is None else _plain(one.f1)),
         )
         for one in scores.classes[:_MOST_ROWS]
     ]
@@ -226,7 +247,7 @@ def _classes(scores: ClassScores) -> str:
         "</div>",
         f'<p class="soft small">Interval of {CONFIDENCE:.0%}: Wilson.</p>',
         "<h2>Classes</h2>",
-        _table(("", "are so", "called so", "precision", "recall", "F1"), rows),
+        _table(("", "are so", _wide("called so", "th"), "precision %", "recall %", _wide("F1 %", "th")), rows),
     ]
     if len(scores.names) <= _MOST_CLASSES:
         parts += ["<h2>Confusion</h2>", '<p class="soft small">Rows: what it is. Columns: what it was called.</p>']
@@ -306,11 +327,9 @@ def _det(curve: Curve, eer: float) -> str:
 
 
 def _diarization(scores: DiarizationScores) -> str:
-    def row(name: str, one: object) -> tuple[str, ...]:
-        total = vars(one)
-        speech = total["speech"]
-        shares = [total[key] / speech if speech else float("nan") for key in ("missed", "false_alarm", "confusion")]
-        return name, f"{speech:,.1f} s", *map(_percent, [sum(shares), *shares])
+    def row(one: RecordingErrors) -> tuple[str, ...]:
+        shares = (one.share(part) for part in PARTS)
+        return one.name, _wide(f"{one.speech:,.1f}"), _plain(one.rate), *map(_plain, shares)
 
     overlap = "left out" if scores.skip_overlap else "counted"
     return "\n".join(
@@ -319,11 +338,12 @@ def _diarization(scores: DiarizationScores) -> str:
             f"Collar {scores.collar:g} s on either side of a boundary; overlapped speech {overlap}.</p>",
             '<div class="scores">',
             _card("Diarization error rate", scores.rate, None),
+            *(_card(part.replace("_", " ").capitalize(), scores.total.share(part), None) for part in PARTS),
             "</div>",
             "<h2>Recordings</h2>",
             _table(
-                ("", "speech", "DER", "missed", "false alarm", "confusion"),
-                [row("all", scores.total), *(row(one.name, one) for one in scores.recordings[:_MOST_ROWS])],
+                ("", _wide("speech, s", "th"), "DER %", *(part.replace("_", " ") for part in PARTS)),
+                [row(one) for one in scores.recordings[:_MOST_ROWS]],
             ),
         ]
     )
@@ -401,38 +421,49 @@ class _Players:
 
     @staticmethod
     def _element(source: str) -> str:
-        return f'<audio controls preload="none" src="{escape(source)}"></audio>'
+        return f'<audio controls preload="metadata" src="{escape(source)}"></audio>'
 
 
 # Figures
 
 
 class _Html(str):
-    """Text that is HTML already."""
+    """A cell of a table that is HTML already."""
+
+
+def _wide(content: str, tag: str = "td") -> _Html:
+    """A cell that narrow screens do without."""
+    return _Html(f'<{tag} class="wide">{escape(content)}</{tag}>')
 
 
 def _card(title: str, value: float | str, interval: Interval | None, note: str = "") -> str:
     said = value if isinstance(value, str) else _percent(value)
-    below = f"{_percent(interval.low)} – {_percent(interval.high)}" if interval else note
+    below = f"{_between(interval)}\u202f%" if interval else note
+    note = f'<div class="soft small">{escape(below)}</div>' if below else ""
     return (
-        f'<div class="card"><div class="soft small">{escape(title)}</div><div class="figure">{said}</div>'
-        f'<div class="soft small">{escape(below) or "&nbsp;"}</div></div>'
+        f'<div class="card"><div class="soft small">{escape(title)}</div><div class="figure">{said}</div>{note}</div>'
     )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    titles = "".join(f"<th>{escape(title)}</th>" for title in head)
+    titles = "".join(title if isinstance(title, _Html) else f"<th>{escape(title)}</th>" for title in head)
     lines = []
     for row in rows:
-        cells = [f'<td class="name">{escape(row[0])}</td>']
-        for cell in row[1:]:
-            cells.append(f'<td class="range">{cell}</td>' if isinstance(cell, _Html) else f"<td>{escape(cell)}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+        cells = [cell if isinstance(cell, _Html) else f"<td>{escape(cell)}</td>" for cell in row[1:]]
+        lines.append(f'<tr><td class="name">{escape(row[0])}</td>{"".join(cells)}</tr>')
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
+def _plain(value: float) -> str:
+    return f"{100 * value:.2f}" if isfinite(value) else "–"
+
+
 def _percent(value: float) -> str:
-    return f"{100 * value:.2f}\u202f%" if isfinite(value) else "–"
+    return f"{_plain(value)}\u202f%" if isfinite(value) else "–"
+
+
+def _between(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{_plain(interval.low)} – {_plain(interval.high)}"
 
 
 def _number(value: int) -> str:

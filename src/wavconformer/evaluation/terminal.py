@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wavconformer.evaluation.classes import ClassScores
-from wavconformer.evaluation.diarization import DiarizationScores
+from wavconformer.evaluation.diarization import PARTS, DiarizationScores
 from wavconformer.evaluation.evaluate import Evaluation, Watch
 from wavconformer.evaluation.intervals import Interval
 from wavconformer.evaluation.run import Failure
@@ -66,7 +66,7 @@ def tables(evaluation: Evaluation) -> Iterator[Table | Text]:
 
 def _words(evaluation: Evaluation, scores: WordScores) -> Iterator[Table | Text]:
     named = evaluation.by if scores.groups else ""
-    table = _table(named, "utterances", "words", "WER %", "95 % interval", "CER %", "95 % interval")
+    table = _table(named, "utterances", "words", "WER %", "95 % interval", "CER %")
     for group in scores.groups[:_MOST_ROWS]:
         table.add_row(
             escape(group.name),
@@ -75,7 +75,6 @@ def _words(evaluation: Evaluation, scores: WordScores) -> Iterator[Table | Text]
             _percent(group.wer.value),
             _interval(group.wer.interval),
             _percent(group.cer.value),
-            _interval(group.cer.interval),
         )
     if len(scores.groups) > _MOST_ROWS:
         table.add_row(f"… {len(scores.groups) - _MOST_ROWS} more")
@@ -87,13 +86,12 @@ def _words(evaluation: Evaluation, scores: WordScores) -> Iterator[Table | Text]
         _percent(scores.wer.value),
         _interval(scores.wer.interval),
         _percent(scores.cer.value),
-        _interval(scores.cer.interval),
         style="bold",
     )
     yield table
     wer = scores.wer
     yield Text(
-        f"words: {wer.substitutions:,} substituted, {wer.deletions:,} deleted, {wer.insertions:,} inserted; compared: "
+        f"CER 95 % interval {_interval(scores.cer.interval)}; words: {wer.substitutions:,} substituted, {wer.deletions:,} deleted, {wer.insertions:,} inserted; compared: "
         f"{scores.normalisation.description}"
     )
     for pair in scores.worst(_WORST):
@@ -128,11 +126,9 @@ def _verification(scores: VerificationScores) -> Table:
 def _diarization(scores: DiarizationScores) -> Table:
     table = _table("recording", "speech s", "DER %", "missed %", "false alarm %", "confusion %")
     for one in (*scores.recordings[:_MOST_ROWS], scores.total):
-        parts = (one.missed, one.false_alarm, one.confusion)
-        shares = [part / one.speech if one.speech else float("nan") for part in parts]
         if one is scores.total:
             table.add_section()
-        table.add_row(escape(one.name), f"{one.speech:,.1f}", *map(_percent, (one.rate, *shares)))
+        table.add_row(escape(one.name), f"{one.speech:,.1f}", *map(_percent, (one.rate, *map(one.share, PARTS))))
     overlap = ", overlapped speech left out" if scores.skip_overlap else ""
     table.caption = f"collar {scores.collar:g} s on either side{overlap}"
     return table
