@@ -238,6 +238,10 @@ def evaluate(
     ] = Normalise.standard,
     by: Annotated[str, typer.Option(help="Column of the manifest to break word errors down by.")] = "speaker",
     worst: Annotated[int, typer.Option(min=0, help="Utterances to show in the report, the worst ones.")] = 20,
+    p_target: Annotated[
+        list[float] | None,
+        typer.Option(help="Prior of a target, for minDCF; may be repeated; 0.01 and 0.05 by default."),
+    ] = None,
     collar: Annotated[float, typer.Option(min=0, help="Seconds around each true boundary that don't count.")] = 0.0,
     skip_overlap: Annotated[bool, typer.Option("--skip-overlap", help="Leave overlapped speech out.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many alone.")] = None,
@@ -272,6 +276,7 @@ def evaluate(
                 output=output,
                 normalise=normalise.value,
                 by=by,
+                p_targets=p_target or None,
                 collar=collar,
                 skip_overlap=skip_overlap,
                 limit=limit,
@@ -286,8 +291,9 @@ def evaluate(
             err.print(f"[yellow]Stopped. The same command goes on from what is in '{escape(str(output))}'.[/yellow]")
         raise
     written = [] if output is None else evaluation.save(output, worst=worst)
-    for table in tables(evaluation):
-        Console(highlight=False).print(table)
+    out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    for table in tables(evaluation, out.width):
+        out.print(table)
     for path in written:
         err.print(f"written: {escape(str(path))}")
     if evaluation.unused:

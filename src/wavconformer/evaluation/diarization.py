@@ -102,14 +102,10 @@ def score_diarization(
     Raises DataError where the references are empty or a hypothesis is of a recording without any, WavConformerError
     where pyannote.metrics isn't installed.
     """
-    try:
-        from pyannote.core import Annotation, Segment, Timeline
-        from pyannote.metrics.diarization import DiarizationErrorRate
-    except ImportError as error:
-        raise WavConformerError(
-            "The diarization error rate needs pyannote.metrics, which isn't installed: "
-            "pip install 'wavconformer[evaluate]'."
-        ) from error
+    require_pyannote()
+    from pyannote.core import Annotation, Segment, Timeline
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
     if not 0 <= collar < math.inf:
         raise ValueError(f"The collar is {collar} s, but must be 0 or more.")
 
@@ -156,6 +152,17 @@ def score_diarization(
     )
     recordings.sort(key=lambda recording: -recording.rate if recording.speech else 0.0)
     return DiarizationScores(total, tuple(recordings), collar, skip_overlap)
+
+
+def require_pyannote() -> None:
+    """Raises WavConformerError where pyannote.metrics isn't installed."""
+    try:
+        import pyannote.metrics  # noqa: F401
+    except ImportError as error:
+        raise WavConformerError(
+            "The diarization error rate needs pyannote.metrics, which isn't installed: "
+            "pip install 'wavconformer[evaluate]'."
+        ) from error
 
 
 def read_rttm(path: str | Path) -> list[Turn]:

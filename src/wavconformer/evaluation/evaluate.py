@@ -15,7 +15,14 @@ from wavconformer import __version__
 from wavconformer.errors import DataError
 from wavconformer.evaluation.classes import ClassScores, score_classes
 from wavconformer.evaluation.data import Utterance, locate, utterances
-from wavconformer.evaluation.diarization import DiarizationScores, Turn, read_rttm, score_diarization, write_rttm
+from wavconformer.evaluation.diarization import (
+    DiarizationScores,
+    Turn,
+    read_rttm,
+    require_pyannote,
+    score_diarization,
+    write_rttm,
+)
 from wavconformer.evaluation.hypotheses import ids_by_name, match, read_hypotheses
 from wavconformer.evaluation.intervals import CONFIDENCE, RESAMPLES
 from wavconformer.evaluation.journal import Journal, fingerprint
@@ -26,9 +33,10 @@ from wavconformer.evaluation.verification import (
     VerificationScores,
     read_scores,
     read_trials,
+    require_both_kinds,
     score_verification,
 )
-from wavconformer.evaluation.words import Normalisation, WordScores, score_words
+from wavconformer.evaluation.words import Normalisation, WordScores, require_jiwer, score_words
 from wavconformer.files import write_json, write_text
 
 if TYPE_CHECKING:
@@ -112,7 +120,7 @@ def evaluate(
     output: str | os.PathLike[str] | None = None,
     normalise: Normalisation | str = Normalisation.standard,
     by: str = "speaker",
-    p_targets: Sequence[float] = P_TARGETS,
+    p_targets: Sequence[float] | None = None,
     collar: float = 0.0,
     skip_overlap: bool = False,
     limit: int | None = None,
@@ -131,7 +139,7 @@ def evaluate(
     data: what `locate` takes; for trials the folder, or the manifest, that their names refer to.
     root: where `data` is looked for. trials: a trial list. rttm: the true turns.
     output: a folder for what the model gives, from which a later run of the same model goes on.
-    normalise, by, resamples, seed: of word error rates. p_targets: priors of the detection costs.
+    normalise, by, resamples, seed: of word error rates. p_targets: priors of the detection costs, NIST's by default.
     collar, skip_overlap: of the diarization error rate. limit: take the first utterances or trials alone.
     batch_seconds: audio in a batch. device, dtype, target_lang: as in `load_model`.
 
@@ -156,6 +164,11 @@ def evaluate(
         failures=[],
     )
     kind = work.kind(trials, rttm)
+    # What would stop the scoring stops it now, not when the model is done.
+    if kind is Kind.words:
+        require_jiwer()
+    elif kind is Kind.diarization:
+        require_pyannote()
     unused: list[str] = []
     recordings: dict[str, Utterance] = {}
     scores: Scores
@@ -163,10 +176,11 @@ def evaluate(
     if kind is Kind.verification:
         assert trials is not None
         wanted = read_trials(os.fspath(trials))[:limit]
+        require_both_kinds([trial.target for trial in wanted])
         scored = work.scored_trials(wanted, Path(trials).parent)
         count, left_out = len(scored), len(wanted) - len(scored)
         scores = score_verification(
-            [score for _, score in scored], [trial.target for trial, _ in scored], p_targets=p_targets
+            [score for _, score in scored], [trial.target for trial, _ in scored], p_targets=p_targets or P_TARGETS
         )
     elif kind is Kind.diarization:
         assert rttm is not None
@@ -184,6 +198,7 @@ def evaluate(
         count = len(scores.recordings)
     else:
         items = work.utterances()
+        labels, classes = work.labels(items) if kind is Kind.classes else ({}, None)
         outputs, unused = work.outputs(kind, items)
         recordings = {item.id: item for item in items if item.id in outputs}
         count = len(recordings)
@@ -201,7 +216,7 @@ def evaluate(
                 seed=seed,
             )
         else:
-            scores = work.scored_classes(items, outputs)
+            scores = score_classes([labels[item.id] for item in items], [outputs[item.id] for item in items], classes)
     return Evaluation(
         kind=kind,
         model=work.name,
@@ -299,17 +314,25 @@ class _Work:
                 self.watch.step()
         return outputs
 
-    def scored_classes(self, items: Sequence[Utterance], outputs: dict[str, str]) -> ClassScores:
-        labels = [item.label or "" for item in items]
+    def labels(self, items: Sequence[Utterance]) -> tuple[dict[str, str], list[str] | None]:
+        """The true class of each utterance by id, and the model's classes in its order, None without a model."""
+        labels = {item.id: item.label for item in items if item.label is not None}
         if self.model is None:
-            return score_classes(labels, [outputs[item.id] for item in items])
+            return labels, None
         from wavconformer.config import Wav2Vec2ConformerConfig
 
         names = dict(Wav2Vec2ConformerConfig.from_pretrained(self.model).id2label or {})
         # A manifest may have the classes' numbers in place of their names.
         by_number = {str(number): name for number, name in names.items() if str(number) not in names.values()}
-        labels = [by_number.get(label, label) for label in labels]
-        return score_classes(labels, [outputs[item.id] for item in items], [names[index] for index in sorted(names)])
+        labels = {identifier: by_number.get(label, label) for identifier, label in labels.items()}
+        order = [names[index] for index in sorted(names)]
+        foreign = next((identifier for identifier, label in labels.items() if label not in order), None)
+        if foreign is not None:
+            raise DataError(
+                f"'{self.data}': the label of '{foreign}', '{labels[foreign]}', is none of the model's classes "
+                f"{', '.join(order)}."
+            )
+        return labels, order
 
     def scored_trials(self, trials: Sequence[Trial], beside: Path) -> list[tuple[Trial, float]]:
         """Each trial with its score, without those that have none. beside: where recordings are by default."""

@@ -86,7 +86,7 @@ vertical-align:-.08rem;border:1px solid var(--line)}
 .legend .delete::before{background:var(--del-b);border-color:var(--del)}
 .legend .insert::before{background:var(--ins-b);border-color:var(--ins)}
 @media (max-width:40rem){th,td{padding:.35rem .45rem}table{font-size:.875rem}.wide{display:none}
-td.name{min-width:6.5rem}}
+.figure{font-size:1.5rem}td.name{min-width:6.5rem}}
 .matrix td,.matrix th{text-align:center;padding:.35rem .5rem;min-width:2.6rem}
 .matrix th:first-child{text-align:left}
 .det{display:block;width:100%;max-width:30rem;height:auto;font-size:11px;fill:var(--soft)}

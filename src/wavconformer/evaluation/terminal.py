@@ -51,11 +51,11 @@ def watching(console: Console) -> Iterator[Watch]:
         yield Watch(start, step, failed)
 
 
-def tables(evaluation: Evaluation) -> Iterator[Table | Text]:
-    """What to print of an evaluation, one thing after another."""
+def tables(evaluation: Evaluation, width: int = 80) -> Iterator[Table | Text]:
+    """What to print of an evaluation, one thing after another. width: columns that alignments are broken at."""
     scores = evaluation.scores
     if isinstance(scores, WordScores):
-        yield from _words(evaluation, scores)
+        yield from _words(evaluation, scores, width)
     elif isinstance(scores, ClassScores):
         yield from _classes(scores)
     elif isinstance(scores, VerificationScores):
@@ -64,7 +64,7 @@ def tables(evaluation: Evaluation) -> Iterator[Table | Text]:
         yield _diarization(scores)
 
 
-def _words(evaluation: Evaluation, scores: WordScores) -> Iterator[Table | Text]:
+def _words(evaluation: Evaluation, scores: WordScores, width: int) -> Iterator[Table | Text]:
     named = evaluation.by if scores.groups else ""
     table = _table(named, "utterances", "words", "WER %", "95 % interval", "CER %")
     for group in scores.groups[:_MOST_ROWS]:
@@ -91,11 +91,12 @@ def _words(evaluation: Evaluation, scores: WordScores) -> Iterator[Table | Text]
     yield table
     wer = scores.wer
     yield Text(
-        f"CER 95 % interval {_interval(scores.cer.interval)}; words: {wer.substitutions:,} substituted, {wer.deletions:,} deleted, {wer.insertions:,} inserted; compared: "
-        f"{scores.normalisation.description}"
+        f"CER 95 % interval {_interval(scores.cer.interval)}; words: {wer.substitutions:,} substituted, "
+        f"{wer.deletions:,} deleted, {wer.insertions:,} inserted; compared: {scores.normalisation.description}"
     )
     for pair in scores.worst(_WORST):
-        yield Text("\n".join(["", pair.id, *(f"  {line}" for line in pair.aligned())]), no_wrap=True)
+        lines = [f"  {line}" for block in pair.aligned(width - 2) for line in block]
+        yield Text("\n".join(["", pair.id, *lines]), no_wrap=True, overflow="ignore")
 
 
 def _classes(scores: ClassScores) -> Iterator[Table | Text]:

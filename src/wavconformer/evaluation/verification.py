@@ -91,8 +91,7 @@ def det_curve(scores: ArrayLike, targets: ArrayLike) -> Curve:
         raise ValueError(f"Scores and targets are two rows of one length, not {values.shape} and {is_target.shape}.")
     if np.isnan(values).any():
         raise DataError(f"The score of trial {int(np.isnan(values).argmax())} is not a number.")
-    if is_target.all() or not is_target.any():
-        raise DataError(f"{len(values)} trials, {int(is_target.sum())} of targets: there must be some of both kinds.")
+    require_both_kinds(is_target)
     thresholds, position = np.unique(values, return_inverse=True)
     size = len(thresholds)
     target_counts = np.bincount(position[is_target], minlength=size)
@@ -100,6 +99,15 @@ def det_curve(scores: ArrayLike, targets: ArrayLike) -> Curve:
     below = np.concatenate([[0], np.cumsum(target_counts)])
     others_below = np.concatenate([[0], np.cumsum(other_counts)])
     return Curve(np.append(thresholds, np.inf), 1 - others_below / others_below[-1], below / below[-1])
+
+
+def require_both_kinds(targets: ArrayLike) -> None:
+    """Raises DataError where trials are not of targets and nontargets both."""
+    is_target = np.asarray(targets, dtype=bool)
+    if is_target.all() or not is_target.any():
+        raise DataError(
+            f"{is_target.size} trials, {int(is_target.sum())} of targets: there must be some of both kinds."
+        )
 
 
 def equal_error_rate(curve: Curve) -> tuple[float, float]:

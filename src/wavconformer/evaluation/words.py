@@ -116,20 +116,33 @@ class Pair:
     words: Rate
     characters: Rate
 
-    def aligned(self) -> tuple[str, str, str]:
-        """Three lines for a terminal: reference, hypothesis, and the sign of each word's error below it."""
-        lines: tuple[list[str], list[str], list[str]] = ([], [], [])
+    def aligned(self, width: int | None = None) -> list[tuple[str, str, str]]:
+        """Three lines for a terminal: reference, hypothesis, and the sign of each word's error below it.
+
+        width: columns at the most; what is longer goes on in three more lines.
+        """
         signs = {"equal": " ", "substitute": "S", "delete": "D", "insert": "I"}
+        blocks: list[list[tuple[str, str, str]]] = [[]]
+        used = 0
         for chunk in self.chunks:
             for number in range(max(len(chunk.reference), len(chunk.hypothesis))):
                 reference = chunk.reference[number] if chunk.reference else ""
                 hypothesis = chunk.hypothesis[number] if chunk.hypothesis else ""
-                width = max(len(reference), len(hypothesis), 1)
-                lines[0].append((reference or "*" * width).ljust(width))
-                lines[1].append((hypothesis or "*" * width).ljust(width))
-                lines[2].append(signs[chunk.kind].ljust(width))
-        reference, hypothesis, below = (" ".join(line).rstrip() for line in lines)
-        return reference, hypothesis, below
+                size = max(len(reference), len(hypothesis))
+                if width is not None and blocks[-1] and used + size > width:
+                    blocks.append([])
+                    used = 0
+                texts = reference or "*" * size, hypothesis or "*" * size, signs[chunk.kind]
+                blocks[-1].append((texts[0].ljust(size), texts[1].ljust(size), texts[2].ljust(size)))
+                used += size + 1
+        return [
+            (
+                " ".join(words[0] for words in block).rstrip(),
+                " ".join(words[1] for words in block).rstrip(),
+                " ".join(words[2] for words in block).rstrip(),
+            )
+            for block in blocks
+        ]
 
 
 @dataclass(frozen=True)
@@ -227,6 +240,17 @@ def score_words(
     return WordScores(wer, cer, wrong, normalise, tuple(broken_down), tuple(pairs))
 
 
+def require_jiwer() -> Any:
+    """The module jiwer; WavConformerError where it isn't installed."""
+    try:
+        import jiwer
+    except ImportError as error:
+        raise WavConformerError(
+            "Word error rates need jiwer, which isn't installed: pip install 'wavconformer[evaluate]'."
+        ) from error
+    return jiwer
+
+
 def _rates(pairs: Sequence[Pair], resamples: int, seed: int) -> tuple[Rate, Rate]:
     return (
         _total([pair.words for pair in pairs], resamples, seed),
@@ -250,12 +274,7 @@ def _total(rates: Sequence[Rate], resamples: int, seed: int) -> Rate:
 def _pairs(
     ids: Sequence[str], groups: Sequence[str | None], references: list[str], hypotheses: list[str]
 ) -> list[Pair]:
-    try:
-        import jiwer
-    except ImportError as error:
-        raise WavConformerError(
-            "Word error rates need jiwer, which isn't installed: pip install 'wavconformer[evaluate]'."
-        ) from error
+    jiwer = require_jiwer()
     # jiwer refuses or allows empty references by its version: what is heard there is inserted, without its help.
     spoken = [index for index, reference in enumerate(references) if reference]
     given = [references[index] for index in spoken], [hypotheses[index] for index in spoken]
