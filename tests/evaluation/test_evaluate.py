@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -9,13 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from rich.console import Console
 
-from wavconformer import CheckpointError, DataError, WavConformerError, cli, load_audio
+from wavconformer import (
+    CheckpointError,
+    DataError,
+    Wav2Vec2ConformerForSequenceClassification,
+    WavConformerError,
+    cli,
+    load_audio,
+)
 from wavconformer.evaluation import evaluate as module
 from wavconformer.evaluation.data import Utterance
 from wavconformer.evaluation.evaluate import evaluate
 from wavconformer.evaluation.journal import Journal, fingerprint
 from wavconformer.evaluation.run import Kind, Recordings, Runner
+from wavconformer.evaluation.terminal import watching
 from wavconformer.evaluation.words import Normalisation
 from wavconformer.files import ASSETS
 
@@ -389,3 +400,45 @@ def test_what_would_fail_at_the_end_fails_at_once(manifest, checkpoints, tmp_pat
     (tmp_path / "t.txt").write_text("1 a b\n1 a c\n")
     with pytest.raises(DataError, match="some of both kinds"):
         evaluate(checkpoints["verification"], manifest, trials=tmp_path / "t.txt")
+
+
+def test_a_model_that_is_broken_or_not_whole(manifest, checkpoints, tmp_path):
+    broken = Wav2Vec2ConformerForSequenceClassification.from_pretrained(checkpoints["classes"])
+    state = {key: value.clone() for key, value in broken.state_dict().items()}
+    state["classifier.bias"][0] = torch.nan
+    broken.save_pretrained(tmp_path / "nan", state_dict=state)
+    broken.save_pretrained(
+        tmp_path / "headless", state_dict={key: value for key, value in state.items() if "classifier" not in key}
+    )
+    for name in ("nan", "headless"):
+        shutil.copy(checkpoints["classes"] / "preprocessor_config.json", tmp_path / name)
+    with pytest.raises(CheckpointError, match="gives NaN or infinite scores"):
+        evaluate(tmp_path / "nan", manifest, device="cpu")
+    with (
+        pytest.warns(UserWarning, match="random values"),
+        pytest.raises(CheckpointError, match=r"lacks classifier\.weight, classifier\.bias: train this head"),
+    ):
+        evaluate(tmp_path / "headless", manifest, device="cpu")
+
+
+def test_runs_of_speech_become_turns(checkpoints):
+    runner = Runner(checkpoints["diarization"], Kind.diarization, device="cpu")
+    active = np.array([[1, -1], [1, 1], [-1, 1], [1, 1]], np.float32)
+    assert runner._read(active, silent=False) == [[0.0, 0.04, 0], [0.06, 0.08, 0], [0.02, 0.08, 1]]
+
+
+def test_a_trial_of_an_unknown_recording(manifest, checkpoints, tmp_path):
+    (tmp_path / "t.txt").write_text("1 timer alarm\n0 timer whisper\n")
+    with pytest.raises(DataError, match=r"has no utterance 'whisper' \(1 of 3 are missing\)"):
+        evaluate(checkpoints["verification"], manifest, trials=tmp_path / "t.txt", device="cpu")
+    (tmp_path / "s.txt").write_text("timer alarm 0.5\n")
+    with pytest.raises(DataError, match="some of both kinds"):  # what is left of them
+        evaluate(hypotheses=tmp_path / "s.txt", trials=tmp_path / "t.txt")
+
+
+def test_a_bar_for_those_who_watch(manifest):
+    screen = io.StringIO()
+    with watching(Console(file=screen, force_terminal=True, width=100)) as watch:
+        evaluate("tiny-en", manifest, device="cpu", watch=watch)
+    assert "loading tiny-en" in screen.getvalue()
+    assert "6/6" in screen.getvalue()
