@@ -267,7 +267,7 @@ def prepare(
 
     What can't be used is refused with its reason. A run that was interrupted goes on where it stopped.
     """
-    from wavconformer.training.prepare import prepare as prepared
+    from wavconformer.data.prepare import prepare as prepared
 
     try:
         with _counted("examining") as progress:

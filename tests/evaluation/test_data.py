@@ -5,7 +5,8 @@ import json
 import pytest
 
 from wavconformer import DataError
-from wavconformer.evaluation.data import Utterance, locate, utterances
+from wavconformer.data.utterance import Utterance
+from wavconformer.evaluation.data import locate, utterances
 from wavconformer.evaluation.hypotheses import ids_by_name, match, read_hypotheses
 
 
@@ -27,9 +28,11 @@ def librispeech(tmp_path):
 def test_the_layout_of_librispeech(librispeech):
     folder = librispeech / "LibriSpeech" / "test-clean"
     first, second, third = utterances(folder)
-    assert first == Utterance("84-1-0000", folder / "84/1/84-1-0000.flac", text="FIRST LINE", speaker="84")
-    assert second.audio.name == "84-1-0001.wav"
-    assert (third.audio, third.speaker) == (folder / "9/7/9-7-0000.flac", "9")
+    assert first == Utterance(
+        id="84-1-0000", audio=str(folder / "84/1/84-1-0000.flac"), text="FIRST LINE", speaker="84"
+    )
+    assert second.file.name == "84-1-0001.wav"
+    assert (third.file, third.speaker) == (folder / "9/7/9-7-0000.flac", "9")
     assert [one.speaker for one in utterances(folder / "84" / "1")] == ["84", "84"]
 
 
@@ -55,8 +58,8 @@ def test_manifests_of_any_form_say_the_same(tmp_path):
         'id,audio,text,speaker,start,end\n1,a.flac,"he said ""no""",x,0.5,2\n2,sub/b.flac,,,,\n'
     )
     wanted = [
-        Utterance("1", tmp_path / "a.flac", 0.5, 2.0, 'he said "no"', "x"),
-        Utterance("2", tmp_path / "sub" / "b.flac", text=""),
+        Utterance(id="1", audio=str(tmp_path / "a.flac"), start=0.5, end=2.0, text='he said "no"', speaker="x"),
+        Utterance(id="2", audio=str(tmp_path / "sub" / "b.flac"), text=""),
     ]
     for name in ("m.jsonl", "m.tsv", "m.csv"):
         assert list(utterances(tmp_path / name)) == wanted
@@ -65,7 +68,7 @@ def test_manifests_of_any_form_say_the_same(tmp_path):
 def test_ids_are_made_of_file_and_part(tmp_path):
     (tmp_path / "m.csv").write_text("file,start,end,voice\na.wav,,,x\na.wav,0,1.5,y\na.wav,1.5,,z\n")
     found = list(utterances(tmp_path / "m.csv"))
-    assert [one.id for one in found] == ["a.wav", "a.wav#0-1.5", "a.wav#1.5-"]
+    assert [one.id for one in found] == ["a", "a-0.00-1.50", "a-1.50-"]
     assert [one.group("voice") for one in found] == ["x", "y", "z"]
     assert found[0].group("speaker") is None
 
@@ -73,16 +76,16 @@ def test_ids_are_made_of_file_and_part(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("m.csv", "sound,text\na.wav,x\n", "line 2: no audio; the columns are sound, text"),
-        ("m.csv", "audio,text\na.wav,x,y\n", "line 2: more fields"),
+        ("m.csv", "sound,text\na.wav,x\n", "its first line must name the columns, 'audio' among them"),
+        ("m.csv", "audio,text\na.wav,x,y\n", "line 2: 3 fields, but the first line names 2 columns"),
         ("m.csv", "audio,start\na.wav,soon\n", "line 2: start is 'soon'"),
-        ("m.csv", "audio,start,end\na.wav,2,1\n", "line 2: the end, 1 s, isn't after the start, 2 s"),
-        ("m.csv", "audio\na.wav\na.wav\n", "utterance 'a.wav' twice"),
+        ("m.csv", "audio,start,end\na.wav,2,1\n", "line 2 goes from 2 s to 1 s: its end must be behind"),
+        ("m.csv", "audio\na.wav\na.wav\n", "utterance 'a' twice"),
         ("m.csv", "audio\n", "holds no utterances"),
-        ("m.jsonl", '{"audio": "a.wav"}\n{"audio": \n', "line 2: not valid JSON"),
-        ("m.jsonl", "[1]\n", "line 1: not an object"),
+        ("m.jsonl", '{"audio": "a.wav"}\n{"audio": \n', "line 2: no valid JSON"),
+        ("m.jsonl", "[1]\n", "line 1: no JSON object"),
         ("m.jsonl", '{"audio": "a.wav", "end": -1}\n', "end is -1"),
-        ("m.txt", "audio\n", "must end in"),
+        ("m.txt", "audio\n", "ends in .csv, .tsv or .jsonl"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(tmp_path, name, text, said):
@@ -93,10 +96,10 @@ def test_a_manifest_that_cannot_be_used(tmp_path, name, text, said):
 
 def test_a_manifest_that_is_no_text(tmp_path):
     (tmp_path / "m.csv").write_bytes(b"audio\n\xff\xfe.wav\n")
-    with pytest.raises(DataError, match="isn't UTF-8"):
+    with pytest.raises(DataError, match="can't be read"):
         list(utterances(tmp_path / "m.csv"))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="isn't in LibriSpeech's layout"):
+    with pytest.raises(DataError, match="holds nothing that is known as a corpus"):
         list(utterances(tmp_path / "folder"))
     with pytest.raises(DataError, match=r"nowhere' doesn't exist"):
         locate(tmp_path / "nowhere")
@@ -131,8 +134,8 @@ def test_hypotheses_that_cannot_be_used(tmp_path, name, text, said):
 
 
 def test_hypotheses_find_their_utterances(tmp_path):
-    items = [Utterance("1", tmp_path / "x" / "a.wav"), Utterance("2", tmp_path / "y" / "a.wav")]
-    items.append(Utterance("3", tmp_path / "y" / "b.wav"))
+    items = [Utterance(id="1", audio=str(tmp_path / "x/a.wav")), Utterance(id="2", audio=str(tmp_path / "y/a.wav"))]
+    items.append(Utterance(id="3", audio=str(tmp_path / "y" / "b.wav")))
     names = ids_by_name(items)
     assert (names["b"], names["b.wav"], names[str(tmp_path / "x" / "a.wav")]) == ("3", "3", "1")
     assert "a" not in names  # which one?

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from wavconformer import (
+    AudioError,
     CheckpointError,
     DataError,
     Wav2Vec2ConformerForSequenceClassification,
@@ -25,10 +26,10 @@ from wavconformer.evaluation import evaluate as module
 from wavconformer.evaluation.data import Utterance
 from wavconformer.evaluation.evaluate import evaluate
 from wavconformer.evaluation.journal import Journal, fingerprint
-from wavconformer.evaluation.run import Kind, Recordings, Runner
+from wavconformer.evaluation.run import Kind, Runner, load
 from wavconformer.evaluation.terminal import watching
-from wavconformer.evaluation.words import Normalisation
 from wavconformer.files import ASSETS
+from wavconformer.scoring.words import Normalisation
 
 
 class Page(HTMLParser):
@@ -145,7 +146,7 @@ def test_an_unreadable_recording_is_counted_and_the_others_go_on(run, manifest, 
     assert "timer.flac" in err and "alarm.flac' : no such file" in err.replace("':", "' :")
     assert "2 could not be scored" in err
     failures = json.loads((tmp_path / "out" / "results.json").read_text())["failures"]
-    assert sorted(failure["id"] for failure in failures) == ["audio/alarm.flac", "audio/timer.flac"]
+    assert sorted(failure["id"] for failure in failures) == ["audio/alarm", "audio/timer"]
     page = Page(tmp_path / "out" / "report.html")
     assert "Not scored: 2" in page.text
     assert "audio/timer.flac" in page.text
@@ -189,14 +190,15 @@ def test_long_recordings_are_linked_and_parts_are_cut(run, manifest, tmp_path, m
 
 
 def test_parts_of_a_recording(tmp_path, sample):
-    recordings = Recordings(16_000)
     whole = load_audio(sample)
-    part = recordings.load(Utterance("1", sample, 0.5, 1.25))
+    part = load(Utterance(id="1", audio=str(sample), start=0.5, end=1.25), 16_000)
     np.testing.assert_array_equal(part, whole[8000:20_000])
-    np.testing.assert_array_equal(recordings.load(Utterance("2", sample, 2.0)), whole[32_000:])
-    for start, end in ((3.0, None), (1.0, 5.0)):
-        with pytest.raises(Exception, match=r"is 2\.72 s long: the part from"):
-            recordings.load(Utterance("3", sample, start, end))
+    rest = load(Utterance(id="2", audio=str(sample), start=2.0), 16_000)
+    np.testing.assert_array_equal(rest, whole[32_000:])
+    with pytest.raises(AudioError, match="is empty or behind the recording's end"):
+        load(Utterance(id="3", audio=str(sample), start=3.0), 16_000)
+    with pytest.raises(AudioError, match=r"ends 2\.28 s before 5 s: the part from 1 s isn't in it"):
+        load(Utterance(id="3", audio=str(sample), start=1.0, end=5.0), 16_000)
 
 
 def test_hypotheses_without_a_model(run, manifest, tmp_path):
@@ -205,7 +207,7 @@ def test_hypotheses_without_a_model(run, manifest, tmp_path):
     code, out, err = run("--hypotheses", file, "--data", manifest)
     assert code == 1
     assert re.search(r"all +2 +14 ", out)
-    assert "'audio/digits.flac' has no hypothesis" in err
+    assert "'audio/digits' has no hypothesis" in err
     assert "1 hypotheses for nothing in the data, the first for 'nothing.flac'" in err
     complete = evaluate(hypotheses=_written(tmp_path, manifest), data=manifest)
     assert (complete.scores.wer.errors, complete.failures) == (0, ())
@@ -369,14 +371,14 @@ def test_the_fingerprint_follows_the_weights(tmp_path):
 
 def test_a_journal_passes_over_what_is_not_its_own(tmp_path):
     path = tmp_path / "j.jsonl"
-    item = Utterance("1", Path("a.wav"), 0.0, 1.5)
+    item = Utterance(id="1", audio="a.wav", end=1.5)
     with Journal(path, "m") as journal:
         journal.add(item, "SAID")
     with path.open("a") as file:
         file.write('nonsense\n{"model": "m"}\n[1]\n')
     with Journal(path, "m") as journal:
         assert journal.get(item) == "SAID"
-        assert journal.get(Utterance("1", Path("a.wav"), 0.0, 2.0)) is None
+        assert journal.get(Utterance(id="1", audio="a.wav", end=2.0)) is None
     with Journal(path, "another") as journal:
         assert journal.get(item) is None
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soundfile
-from tests.training.corpora import RATE, tone, write_audio
+from tests.data.corpora import RATE, tone, write_audio
 
 from wavconformer.errors import DataError
 from wavconformer.training.augmentation import Augmenter, add_noise, add_reverb, change_speed

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.data.corpora import RATE, write_audio
 from tests.model.builders import SHAPE
-from tests.training.corpora import RATE, write_audio
 
 import wavconformer
 from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from wavconformer.data.corpus import Corpus
+from wavconformer.data.prepare import prepare
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
 from wavconformer.training import examples as loading
 from wavconformer.training.batches import Batches, class_names, training_batches, validation_batches
-from wavconformer.training.corpus import Corpus
 from wavconformer.training.examples import Batch
-from wavconformer.training.prepare import prepare
 from wavconformer.training.recipe import Augmentation, Data, Recipe, Trainer
-from wavconformer.training.utterance import Utterance
 
 TASKS = ("ctc", "sequence", "frame", "xvector", "pretrain")
 MODELS = {

@@ -8,7 +8,7 @@ def test_preparing_data_needs_neither_torch_nor_lhotse():
     """Workers start quickly, and stay small, where nothing heavy is imported."""
     program = """
 import sys
-import wavconformer.training.prepare, wavconformer.training.recipe
+import wavconformer.data.prepare, wavconformer.training.recipe
 print({"torch", "lhotse", "pyarrow", "scipy", "yaml"} & set(sys.modules))
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavconformer import __version__
+from wavconformer.data.rttm import Turn, read_rttm, write_rttm
+from wavconformer.data.utterance import Utterance, source_of
 from wavconformer.errors import DataError
-from wavconformer.evaluation.classes import ClassScores, score_classes
-from wavconformer.evaluation.data import Utterance, locate, utterances
-from wavconformer.evaluation.diarization import (
-    DiarizationScores,
-    Turn,
-    read_rttm,
-    require_pyannote,
-    score_diarization,
-    write_rttm,
-)
+from wavconformer.evaluation.data import locate, utterances
 from wavconformer.evaluation.hypotheses import ids_by_name, match, read_hypotheses
-from wavconformer.evaluation.intervals import CONFIDENCE, RESAMPLES
 from wavconformer.evaluation.journal import Journal, fingerprint
 from wavconformer.evaluation.run import BATCH_SECONDS, Failure, Kind, Runner, kind_of, run
-from wavconformer.evaluation.verification import (
+from wavconformer.files import write_json, write_text
+from wavconformer.scoring.classes import ClassScores, score_classes
+from wavconformer.scoring.diarization import DiarizationScores, require_pyannote, score_diarization
+from wavconformer.scoring.intervals import CONFIDENCE, RESAMPLES
+from wavconformer.scoring.verification import (
     P_TARGETS,
     Trial,
     VerificationScores,
@@ -36,8 +32,7 @@ from wavconformer.evaluation.verification import (
     require_both_kinds,
     score_verification,
 )
-from wavconformer.evaluation.words import Normalisation, WordScores, require_jiwer, score_words
-from wavconformer.files import write_json, write_text
+from wavconformer.scoring.words import Normalisation, WordScores, require_jiwer, score_words
 
 if TYPE_CHECKING:
     import torch
@@ -382,7 +377,7 @@ class _Work:
         ]
         if self.output is not None:
             write_rttm(self.output / "hypothesis.rttm", found)
-        lengths = {item.id: probe(item.audio).duration for item in items if item.id in outputs}
+        lengths = {item.id: probe(source_of(item)).duration for item in items if item.id in outputs}
         return found, {name: (0.0, length) for name, length in lengths.items() if length is not None}
 
     def _named(self, names: Sequence[str], beside: Path) -> list[Utterance]:
@@ -397,16 +392,16 @@ class _Work:
                 )
             return [replace(by_id[known[name]], id=name) for name in names]
         folder = self.data or self.root or beside
-        return [Utterance(name, _with_suffix(folder / name)) for name in names]
+        return [Utterance(id=name, audio=str(_with_suffix(folder / name))) for name in names]
 
 
 def _with_suffix(path: Path) -> Path:
     """The file of that name, whose suffix may be left out; the path itself where there is none."""
     if path.is_file() or not path.parent.is_dir():
         return path
-    from wavconformer.evaluation.data import AUDIO_SUFFIXES
+    from wavconformer.data.sources.folder import AUDIO_SUFFIXES
 
-    candidates = (path.with_name(path.name + suffix) for suffix in AUDIO_SUFFIXES)
+    candidates = (path.with_name(path.name + suffix) for suffix in sorted(AUDIO_SUFFIXES))
     return next((candidate for candidate in candidates if candidate.is_file()), path)
 
 

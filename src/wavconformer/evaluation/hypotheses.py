@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from wavconformer.data.sources.table import COLUMNS, rows
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.evaluation.data import COLUMNS, MANIFESTS, Utterance, rows
 
+_TABLES = (".jsonl", ".csv", ".tsv")
 _VALUES = ("hypothesis", "output", "prediction", *COLUMNS["text"], *COLUMNS["label"])
 _NAMES = (*COLUMNS["id"], *COLUMNS["audio"])
 
@@ -23,14 +25,14 @@ def read_hypotheses(path: str | Path) -> dict[str, str]:
     Raises DataError where it is neither, or names something twice.
     """
     path = Path(path)
-    if path.suffix.lower() in MANIFESTS and _has_titles(path):
+    if path.suffix.lower() in _TABLES and _has_titles(path):
         found = []
-        for number, row in rows(path):
+        for where, row in rows(path):
             name = next((row[key] for key in _NAMES if row.get(key) is not None), None)
             value = next((row[key] for key in _VALUES if row.get(key) is not None), None)
             if name is None or value is None:
                 raise DataError(
-                    f"'{path}', line {number}: needs a name ({', '.join(_NAMES)}) and a hypothesis "
+                    f"{where}: needs a name ({', '.join(_NAMES)}) and a hypothesis "
                     f"({', '.join(_VALUES)}); it has {', '.join(map(str, row))}."
                 )
             found.append((str(name), str(value)))
@@ -67,9 +69,10 @@ def ids_by_name(utterances: Sequence[Utterance]) -> dict[str, str]:
     The last three only where one utterance alone goes by it.
     """
     known: dict[str, str] = {}
+    files = [(Path(one.audio), one.id) for one in utterances if isinstance(one.audio, str)]
     for name in (lambda path: path.stem, lambda path: path.name, str):
-        counts = Counter(name(utterance.audio) for utterance in utterances)
-        known.update((name(one.audio), one.id) for one in utterances if counts[name(one.audio)] == 1)
+        counts = Counter(name(path) for path, _ in files)
+        known.update((name(path), identifier) for path, identifier in files if counts[name(path)] == 1)
     known.update((utterance.id, utterance.id) for utterance in utterances)
     return known
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from wavconformer.checkpoint.weights import find_weight_files
-from wavconformer.evaluation.data import Utterance
+from wavconformer.data.utterance import Utterance, name_of
 from wavconformer.files import Source
 
 
@@ -92,4 +92,4 @@ class Journal:
 
 
 def _key(utterance: Utterance) -> tuple[Any, ...]:
-    return utterance.id, str(utterance.audio), utterance.start, utterance.end
+    return utterance.id, name_of(utterance), utterance.start, utterance.end

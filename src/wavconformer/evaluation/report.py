@@ -17,14 +17,14 @@ from urllib.parse import quote
 import numpy as np
 
 from wavconformer.audio import SAMPLE_RATE
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import AudioError
-from wavconformer.evaluation.classes import ClassScores
-from wavconformer.evaluation.data import Utterance
-from wavconformer.evaluation.diarization import PARTS, DiarizationScores, RecordingErrors
-from wavconformer.evaluation.intervals import CONFIDENCE, Interval
-from wavconformer.evaluation.run import Recordings
-from wavconformer.evaluation.verification import Curve, VerificationScores
-from wavconformer.evaluation.words import Group, Pair, Rate, WordScores
+from wavconformer.evaluation.run import load
+from wavconformer.scoring.classes import ClassScores
+from wavconformer.scoring.diarization import PARTS, DiarizationScores, RecordingErrors
+from wavconformer.scoring.intervals import CONFIDENCE, Interval
+from wavconformer.scoring.verification import Curve, VerificationScores
+from wavconformer.scoring.words import Group, Pair, Rate, WordScores
 
 if TYPE_CHECKING:
     from wavconformer.evaluation.evaluate import Evaluation
@@ -375,29 +375,29 @@ class _Players:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.left = _MOST_BYTES_IN_ALL
-        self.recordings = Recordings(SAMPLE_RATE)
 
     def player(self, utterance: Utterance) -> str:
         """The player's HTML, nothing where there is no recording to play."""
-        if not utterance.audio.is_file():
+        file = utterance.file
+        if file is not None and not file.is_file():
             return ""
-        whole = utterance.start is None and utterance.end is None
-        media = _PLAYED.get(utterance.audio.suffix.lower())
+        whole = not utterance.start and utterance.end is None
+        media = None if file is None else _PLAYED.get(file.suffix.lower())
         content: bytes | None = None
-        if whole and media is not None:
-            if utterance.audio.stat().st_size <= _MOST_BYTES:
-                content = utterance.audio.read_bytes()
+        if whole and file is not None and media is not None:
+            if file.stat().st_size <= _MOST_BYTES:
+                content = file.read_bytes()
         else:
             media, content = "audio/wav", self._cut(utterance)
         if content is None or len(content) > min(_MOST_BYTES, self.left):
-            return self._element(self._link(utterance))
+            return "" if file is None else self._element(self._link(file, utterance))
         self.left -= len(content)
         return self._element(f"data:{media};base64,{base64.b64encode(content).decode('ascii')}")
 
     def _cut(self, utterance: Utterance) -> bytes | None:
         """The part alone as WAV, None where it is too long or can't be read."""
         try:
-            samples = self.recordings.load(utterance)
+            samples = load(utterance, SAMPLE_RATE)
         except AudioError:
             return None  # told of among the failures where it matters; the page does without
         if 2 * len(samples) > _MOST_BYTES:
@@ -410,11 +410,11 @@ class _Players:
             out.writeframes((samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
         return file.getvalue()
 
-    def _link(self, utterance: Utterance) -> str:
+    def _link(self, file: Path, utterance: Utterance) -> str:
         try:
-            path = os.path.relpath(utterance.audio.resolve(), self.folder.resolve())
+            path = os.path.relpath(file.resolve(), self.folder.resolve())
         except ValueError:  # another drive
-            path = str(utterance.audio.resolve())
+            path = str(file.resolve())
         start = utterance.start or 0
         part = f"#t={start:g}" + ("" if utterance.end is None else f",{utterance.end:g}")
         return quote(path.replace(os.sep, "/")) + (part if utterance.start or utterance.end else "")

@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.audio import load_audio
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.utterance import Utterance, load_utterance, name_of
 from wavconformer.decoding.greedy import greedy
 from wavconformer.errors import AudioError, CheckpointError, DataError
-from wavconformer.evaluation.data import Utterance
 from wavconformer.evaluation.journal import Journal
 
 if TYPE_CHECKING:
@@ -195,30 +193,17 @@ def _runs(active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     return zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-class Recordings:
-    """Waveforms of utterances; the last recording is kept, as its next part is likely asked for."""
-
-    def __init__(self, sampling_rate: int) -> None:
-        self.sampling_rate = sampling_rate
-        self._last: tuple[Path, NDArray[np.float32]] | None = None
-
-    def load(self, utterance: Utterance) -> NDArray[np.float32]:
-        """Mono samples (S,) of the utterance alone; AudioError where it can't be read or the part isn't in it."""
-        if utterance.start is None and utterance.end is None:
-            return load_audio(utterance.audio, sampling_rate=self.sampling_rate)
-        if self._last is None or self._last[0] != utterance.audio:
-            self._last = utterance.audio, load_audio(utterance.audio, sampling_rate=self.sampling_rate)
-        whole = self._last[1]
-        first = round((utterance.start or 0.0) * self.sampling_rate)
-        last = len(whole) if utterance.end is None else round(utterance.end * self.sampling_rate)
-        # Times in a manifest are rounded: a little beyond the end is no error.
-        if first >= len(whole) or last > len(whole) + self.sampling_rate // 10:
+def load(utterance: Utterance, sampling_rate: int) -> NDArray[np.float32]:
+    """Mono samples (S,) of the utterance; AudioError where it can't be read or the recording ends before it."""
+    samples = load_utterance(utterance, sampling_rate)
+    if utterance.end is not None:
+        lacking = utterance.end - utterance.start - len(samples) / sampling_rate
+        if lacking > 0.1:  # times in a manifest are rounded: a little beyond the end is no error
             raise AudioError(
-                f"'{utterance.audio}' is {len(whole) / self.sampling_rate:.2f} s long: the part from "
-                f"{utterance.start or 0:g} s to {'its end' if utterance.end is None else f'{utterance.end:g} s'} "
-                "isn't in it."
+                f"{name_of(utterance)} ends {lacking:.2f} s before {utterance.end:g} s: the part from "
+                f"{utterance.start:g} s isn't in it."
             )
-        return whole[first:last]
+    return samples
 
 
 @dataclass(frozen=True)
@@ -242,7 +227,6 @@ def run(
     """
     if not batch_seconds > 0:
         raise ValueError(f"A batch must hold some seconds, not {batch_seconds}.")
-    recordings = Recordings(runner.sampling_rate)
     most = round(batch_seconds * runner.sampling_rate)
     waiting: list[tuple[Utterance, NDArray[np.float32]]] = []
     for utterance in utterances:
@@ -251,10 +235,10 @@ def run(
             yield Step(utterance, output)
             continue
         try:
-            waveform = recordings.load(utterance)
+            waveform = load(utterance, runner.sampling_rate)
             if len(waveform) < runner.least_samples:
                 raise AudioError(
-                    f"'{utterance.audio}' is {len(waveform) / runner.sampling_rate * 1000:.1f} ms long, but the model "
+                    f"{name_of(utterance)} is {len(waveform) / runner.sampling_rate * 1000:.1f} ms long, but the model "
                     f"needs at least {runner.least_samples / runner.sampling_rate * 1000:.0f} ms of audio."
                 )
         except (AudioError, DataError) as error:
@@ -285,7 +269,7 @@ def _run_batch(runner: Runner, batch: list[tuple[Utterance, NDArray[np.float32]]
     except AudioError as error:
         if len(batch) == 1:
             utterance = batch[0][0]
-            yield _failed(utterance, AudioError(f"'{utterance.audio}': {error}"))
+            yield _failed(utterance, AudioError(f"{name_of(utterance)}: {error}"))
             return
         half = len(batch) // 2
         yield from _run_batch(runner, batch[:half], journal)

@@ -13,13 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from wavconformer.evaluation.classes import ClassScores
-from wavconformer.evaluation.diarization import PARTS, DiarizationScores
 from wavconformer.evaluation.evaluate import Evaluation, Watch
-from wavconformer.evaluation.intervals import Interval
 from wavconformer.evaluation.run import Failure
-from wavconformer.evaluation.verification import VerificationScores
-from wavconformer.evaluation.words import WordScores
+from wavconformer.scoring.classes import ClassScores
+from wavconformer.scoring.diarization import PARTS, DiarizationScores
+from wavconformer.scoring.intervals import Interval
+from wavconformer.scoring.verification import VerificationScores
+from wavconformer.scoring.words import WordScores
 
 _MOST_ROWS = 20
 _WORST = 3  # utterances that are shown aligned

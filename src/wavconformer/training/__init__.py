@@ -1,1 +1,1 @@
-"""Recipes and data of training: what is learned from, in which batches, and with which settings."""
+"""Training: recipes, batches, and the loop that pretrains and fine-tunes."""

@@ -16,10 +16,10 @@ import soxr
 from numpy.typing import NDArray
 
 from wavconformer.audio import SAMPLE_RATE, load_audio, probe
+from wavconformer.data.sources.folder import AUDIO_SUFFIXES
+from wavconformer.data.utterance import Utterance, load_utterance
 from wavconformer.errors import DataError
 from wavconformer.training.recipe import Augmentation
-from wavconformer.training.sources.folder import AUDIO_SUFFIXES
-from wavconformer.training.utterance import Utterance, load_utterance
 
 Samples = NDArray[np.float32]
 

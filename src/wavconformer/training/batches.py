@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.corpus import Corpus
 from wavconformer.errors import DataError
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
-from wavconformer.training.corpus import Corpus
 from wavconformer.training.examples import Batch, Examples
 from wavconformer.training.plan import BatchPlan
 from wavconformer.training.recipe import Recipe

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from wavconformer.audio import AudioWarning
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.corpus import Corpus
+from wavconformer.data.examine import outside_vocabulary
+from wavconformer.data.frames import ctc_frames, encoder_frames, output_frames
+from wavconformer.data.rttm import Turn, activity, read_rttm, turns_by_recording
+from wavconformer.data.utterance import Utterance, load_utterance
 from wavconformer.errors import AudioError, DataError
 from wavconformer.model.masking import compute_mask_indices, sample_negative_indices
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from wavconformer.training.augmentation import Augmenter
-from wavconformer.training.corpus import Corpus
-from wavconformer.training.examine import outside_vocabulary
-from wavconformer.training.frames import ctc_frames, encoder_frames, output_frames
 from wavconformer.training.recipe import Recipe
-from wavconformer.training.rttm import Turn, activity, read_rttm
-from wavconformer.training.utterance import Utterance, load_utterance
 
 IGNORED = -100  # label that no loss counts
 
@@ -128,7 +128,7 @@ class Examples:
         if self.task == "frame":
             if recipe.data.rttm is None:
                 raise DataError("The task frame needs data.rttm, a file or folder that says who speaks when.")
-            self._turns = read_rttm(Path(recipe.data.rttm))
+            self._turns = turns_by_recording(read_rttm(recipe.data.rttm))
 
     def __getitem__(self, key: tuple[int, NDArray[np.int64]]) -> Batch:
         """The batch of the utterances with those numbers, in that epoch: (epoch, numbers)."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.errors import DataError
-from wavconformer.evaluation.intervals import Interval, wilson
+from wavconformer.scoring.intervals import Interval, wilson
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from wavconformer.errors import DataError, WavConformerError
-from wavconformer.evaluation.intervals import RESAMPLES, Interval, bootstrap
+from wavconformer.scoring.intervals import RESAMPLES, Interval, bootstrap
 
 _APOSTROPHES = dict.fromkeys(map(ord, "’ʼ`´＇"), "'")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.training.utterance import Utterance
 
 # What the columns are called in published sets, the first that is there counts.
 _NAMES = {

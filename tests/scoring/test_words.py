@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from wavconformer import DataError
-from wavconformer.evaluation.words import Normalisation, score_words
+from wavconformer.scoring.words import Normalisation, score_words
 
 REFERENCES = ["the cat sat on the mat", "hello world", "a b c", "one two three four"]
 HYPOTHESES = ["the cat sit on mat", "hello there big world", "", "one two three four"]

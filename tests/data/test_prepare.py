@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tests.data.corpora import RATE, librispeech, write_audio
 from tests.test_cli import run  # noqa: F401 (a fixture)
-from tests.training.corpora import RATE, librispeech, write_audio
 
+from wavconformer.data import examine
+from wavconformer.data import prepare as preparing
+from wavconformer.data.corpus import Corpus
+from wavconformer.data.manifest import open_manifest
+from wavconformer.data.prepare import prepare
+from wavconformer.data.shards import ShardWriter
+from wavconformer.data.utterance import load_utterance
 from wavconformer.errors import CheckpointError, DataError
 from wavconformer.files import DEFAULT_MODEL
 from wavconformer.processing import Wav2Vec2CTCTokenizer
-from wavconformer.training import examine
-from wavconformer.training import prepare as preparing
-from wavconformer.training.corpus import Corpus
-from wavconformer.training.manifest import open_manifest
-from wavconformer.training.prepare import prepare
-from wavconformer.training.shards import ShardWriter
-from wavconformer.training.utterance import load_utterance
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wavconformer import DataError
-from wavconformer.evaluation.diarization import Turn, read_rttm, score_diarization, write_rttm
+from wavconformer.data.rttm import Turn
+from wavconformer.scoring.diarization import score_diarization
 
 
 def turns(recording, *given):
@@ -77,34 +78,3 @@ def test_what_is_refused():
         score_diarization([], [])
     with pytest.raises(DataError, match="turns of 'other', which the reference doesn't know"):
         score_diarization(turns("r", (0, 1, "a")), turns("other", (0, 1, "a")))
-
-
-def test_rttm_there_and_back(tmp_path):
-    given = turns("meeting", (0.5, 1.25, "anna"), (1.0, 2.0, "ben")) + turns("call", (0.0, 3.0, "anna"))
-    write_rttm(tmp_path / "new" / "a.rttm", given)
-    assert read_rttm(tmp_path / "new" / "a.rttm") == given
-    first = (tmp_path / "new" / "a.rttm").read_text().splitlines()[0]
-    assert first == "SPEAKER meeting 1 0.500 0.750 <NA> <NA> anna <NA> <NA>"
-    with pytest.raises(DataError, match="two words"):
-        write_rttm(tmp_path / "b.rttm", turns("two words", (0, 1, "a")))
-    assert not (tmp_path / "b.rttm").exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("SPEAKER r 1 0.5", "has 4"),
-        ("SPEAKER r 1 x 1.0 <NA> <NA> a <NA> <NA>", "must be seconds"),
-        ("SPEAKER r 1 0.5 -1.0 <NA> <NA> a <NA> <NA>", "0 or more"),
-        ("SPEAKER r 1 nan 1.0 <NA> <NA> a <NA> <NA>", "0 or more"),
-    ],
-)
-def test_rttm_that_cannot_be_read(tmp_path, line, said):
-    (tmp_path / "a.rttm").write_text(f"SPKR-INFO r 1 <NA> <NA> <NA> unknown a <NA>\n\n{line}\n")
-    with pytest.raises(DataError, match=f"line 3: .*{said}"):
-        read_rttm(tmp_path / "a.rttm")
-
-
-def test_a_turn_of_no_length_is_none(tmp_path):
-    (tmp_path / "a.rttm").write_text("SPEAKER r 1 0.5 0.0 <NA> <NA> a <NA> <NA>\n")
-    assert read_rttm(tmp_path / "a.rttm") == []

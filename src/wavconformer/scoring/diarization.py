@@ -1,29 +1,18 @@
-"""Who spoke when: the diarization error rate, and RTTM files."""
+"""Who spoke when: the diarization error rate."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from wavconformer.data.rttm import Turn
 from wavconformer.errors import DataError, WavConformerError
-from wavconformer.files import write_text
 
 PARTS = ("missed", "false_alarm", "confusion")
 """The kinds of errors."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A speaker heard without a break. recording: its name; start, end: seconds from its start."""
-
-    recording: str
-    start: float
-    end: float
-    speaker: str
 
 
 @dataclass(frozen=True)
@@ -163,49 +152,3 @@ def require_pyannote() -> None:
             "The diarization error rate needs pyannote.metrics, which isn't installed: "
             "pip install 'wavconformer[evaluate]'."
         ) from error
-
-
-def read_rttm(path: str | Path) -> list[Turn]:
-    """The turns of an RTTM file: its SPEAKER lines; others are passed over.
-
-    Raises DataError, with the line, where one can't be read.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"'{path}' is not a text file.") from error
-    turns = []
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if not fields or fields[0] != "SPEAKER":
-            continue
-        where = f"'{path}', line {number}"
-        if len(fields) < 8:
-            raise DataError(
-                f"{where}: a SPEAKER line has the fields type, file, channel, start, duration, two of no "
-                f"use here and the speaker, but this one has {len(fields)}."
-            )
-        try:
-            start, duration = float(fields[3]), float(fields[4])
-        except ValueError:
-            raise DataError(f"{where}: start '{fields[3]}' and duration '{fields[4]}' must be seconds.") from None
-        if not (0 <= start < math.inf and 0 <= duration < math.inf):
-            raise DataError(f"{where}: start {start:g} s and duration {duration:g} s must be 0 or more.")
-        if duration:
-            turns.append(Turn(fields[1], start, start + duration, fields[7]))
-    return turns
-
-
-def write_rttm(path: str | Path, turns: Sequence[Turn]) -> None:
-    """Writes turns as an RTTM file, whole or not at all. Raises DataError for names with spaces: it can't hold them."""
-    lines = []
-    for turn in turns:
-        for name in (turn.recording, turn.speaker):
-            if not name or name.split() != [name]:
-                raise DataError(f"RTTM parts its fields by spaces: the name '{name}' can't be empty or have any.")
-        lines.append(
-            f"SPEAKER {turn.recording} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} "
-            "<NA> <NA>\n"
-        )
-    write_text(Path(path), "".join(lines))

@@ -12,11 +12,11 @@ import numpy as np
 
 from wavconformer.audio import SAMPLE_RATE, AudioWarning, probe, stream_audio
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.frames import ctc_frames, output_frames
+from wavconformer.data.utterance import Utterance, load_utterance, source_of
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line
 from wavconformer.processing import Wav2Vec2CTCTokenizer
-from wavconformer.training.frames import ctc_frames, output_frames
-from wavconformer.training.utterance import Utterance, load_utterance, source_of
 
 Case = Literal["keep", "upper", "lower"]
 BUILD = "build"

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from tests.training.corpora import RATE, librispeech, tone, write_audio
+from tests.data.corpora import RATE, librispeech, tone, write_audio
 
 from wavconformer.audio import load_audio
+from wavconformer.data.manifest import open_manifest
+from wavconformer.data.rttm import Turn, activity, read_rttm, turns_by_recording, write_rttm
+from wavconformer.data.utterance import Utterance, load_utterance
 from wavconformer.errors import AudioError, DataError
-from wavconformer.training.manifest import open_manifest
-from wavconformer.training.rttm import Turn, activity, read_rttm
-from wavconformer.training.utterance import Utterance, load_utterance
 
 
 def read(path) -> list[Utterance]:
@@ -81,14 +81,14 @@ def test_tables(tmp_path, suffix):
             speaker="x",
             label="7",
         ),
-        Utterance(id="/far/b", audio="/far/b.wav", text="ü"),
+        Utterance(id="/far/b", audio="/far/b.wav", text="ü", others={"more": "1"} if "csv" in suffix else {}),
     ]
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "path,text\nx,y\n", "its first line must name the columns, 'audio' among them"),
+        ("a.csv", "place,text\nx,y\n", "its first line must name the columns, 'audio' among them"),
         ("a.csv", "", "it is empty"),
         ("a.csv", "audio,text\na.wav\n", "line 2: 1 fields, but the first line names 2 columns."),
         ("a.csv", "audio,audio\na,b\n", "names audio twice"),
@@ -451,9 +451,9 @@ def test_rttm(tmp_path):
         "SPEAKER call 1 0.00 1.20 <NA> <NA> ann <NA> <NA>\n"
     )
     (tmp_path / "b.rttm").write_text("SPEAKER talk 1 0 1 <NA> <NA> eve <NA>\n")
-    assert read_rttm(tmp_path) == {
-        "call": [Turn(0.0, 1.2, "ann"), Turn(1.0, 1.5, "bob")],
-        "talk": [Turn(0.0, 1.0, "eve")],
+    assert turns_by_recording(read_rttm(tmp_path)) == {
+        "call": [Turn("call", 0.0, 1.2, "ann"), Turn("call", 1.0, 1.5, "bob")],
+        "talk": [Turn("talk", 0.0, 1.0, "eve")],
     }
     for text in ("SPEAKER a 1 0 1\n", "SPEAKER a 1 x 1 <NA> <NA> b <NA>\n"):
         (tmp_path / "b.rttm").write_text(text)
@@ -461,8 +461,39 @@ def test_rttm(tmp_path):
             read_rttm(tmp_path / "b.rttm")
 
 
+def test_rttm_there_and_back(tmp_path):
+    given = [Turn("meeting", 0.5, 1.25, "anna"), Turn("meeting", 1.0, 2.0, "ben"), Turn("call", 0.0, 3.0, "anna")]
+    write_rttm(tmp_path / "new" / "a.rttm", given)
+    assert read_rttm(tmp_path / "new" / "a.rttm") == given
+    first = (tmp_path / "new" / "a.rttm").read_text().splitlines()[0]
+    assert first == "SPEAKER meeting 1 0.500 0.750 <NA> <NA> anna <NA> <NA>"
+    with pytest.raises(DataError, match="two words"):
+        write_rttm(tmp_path / "b.rttm", [Turn("two words", 0, 1, "a")])
+    assert not (tmp_path / "b.rttm").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("SPEAKER r 1 0.5", "has 4 fields"),
+        ("SPEAKER r 1 x 1.0 <NA> <NA> a <NA> <NA>", "no number of seconds"),
+        ("SPEAKER r 1 0.5 -1.0 <NA> <NA> a <NA> <NA>", "no number of seconds"),
+        ("SPEAKER r 1 nan 1.0 <NA> <NA> a <NA> <NA>", "no number of seconds"),
+    ],
+)
+def test_rttm_that_cannot_be_read(tmp_path, line, said):
+    (tmp_path / "a.rttm").write_text(f"SPKR-INFO r 1 <NA> <NA> <NA> unknown a <NA>\n\n{line}\n")
+    with pytest.raises(DataError, match=f"line 3: .*{said}"):
+        read_rttm(tmp_path / "a.rttm")
+
+
+def test_a_turn_of_no_length_is_none(tmp_path):
+    (tmp_path / "a.rttm").write_text("SPEAKER r 1 0.5 0.0 <NA> <NA> a <NA> <NA>\n")
+    assert read_rttm(tmp_path / "a.rttm") == []
+
+
 def test_activity_goes_by_the_middle_of_frames():
-    turns = [Turn(0.0, 0.1, "ann"), Turn(0.06, 0.2, "bob")]
+    turns = [Turn("r", 0.0, 0.1, "ann"), Turn("r", 0.06, 0.2, "bob")]
     active = activity(turns, 10, 3)
     assert active[:, 0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
     assert active[:, 1].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wavconformer.data.manifest import MANIFEST_FILE
+from wavconformer.data.sources.table import utterance_of_line
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
 from wavconformer.files import atomic
-from wavconformer.training.manifest import MANIFEST_FILE
-from wavconformer.training.sources.table import utterance_of_line
-from wavconformer.training.utterance import Utterance
 
 _LOOK = 1 << 16  # bytes at each end of a manifest by which it is known again
 

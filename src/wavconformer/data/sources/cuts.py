@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.training.utterance import Utterance
 
 
 def read_cuts(path: Path) -> Iterator[Utterance]:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from wavconformer.data.sources.lines import numbered
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.training.sources.lines import numbered
-from wavconformer.training.utterance import Utterance
 
 AUDIO_SUFFIXES = frozenset(
     f".{name}"

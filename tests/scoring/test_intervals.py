@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from wavconformer.evaluation.intervals import bootstrap, improvement, wilson
+from wavconformer.scoring.intervals import bootstrap, improvement, wilson
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_many_utterances_are_resampled_in_pieces(random, monkeypatch):
     lengths = random.integers(1, 30, 1000)
     errors = random.binomial(lengths, 0.1)
     whole = bootstrap(errors, lengths, resamples=2000)
-    monkeypatch.setattr("wavconformer.evaluation.intervals._DRAWS_AT_ONCE", 3500)
+    monkeypatch.setattr("wavconformer.scoring.intervals._DRAWS_AT_ONCE", 3500)
     pieces = bootstrap(errors, lengths, resamples=2000)
     assert (pieces.low, pieces.high) == pytest.approx((whole.low, whole.high), abs=2e-3)
 

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
 from wavconformer import DataError
-from wavconformer.evaluation.verification import (
+from wavconformer.scoring.verification import (
     Trial,
     det_curve,
     equal_error_rate,

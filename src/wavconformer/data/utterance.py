@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Utterance:
     text, speaker, label: what is said, who says it, and its class; None where that isn't known.
     seconds: length, once it was measured.
     offset, size: the place of the recording in its shard, in bytes; None for a file of its own.
+    others: what else its manifest says, by column.
     """
 
     id: str
@@ -37,15 +39,27 @@ class Utterance:
     seconds: float | None = None
     offset: int | None = None
     size: int | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path | None:
+        """The recording's own file; None where it lies in a shard or in memory."""
+        return Path(self.audio) if isinstance(self.audio, str) and self.offset is None else None
+
+    def group(self, column: str) -> str | None:
+        """What the utterance has in a column that scores are broken down by."""
+        value = getattr(self, column) if column in ("speaker", "label") else self.others.get(column)
+        return value if value is None else str(value)
 
     def as_dict(self, folder: Path | None = None) -> dict[str, Any]:
         """What is known, for a line of JSON; a path inside `folder` is written as seen from there."""
-        known = {one.name: getattr(self, one.name) for one in fields(self)}
+        known = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "others"}
         if folder is not None and isinstance(self.audio, str):
             path = os.path.abspath(self.audio)  # noqa: PTH100 (links stay as they are)
             inside = os.path.relpath(path, folder)
             known["audio"] = path if inside.startswith("..") else inside
-        return {name: value for name, value in known.items() if value is not None and (name != "start" or value)}
+        told = {name: value for name, value in known.items() if value is not None and (name != "start" or value)}
+        return {**told, **self.others}
 
 
 def load_utterance(utterance: Utterance, sampling_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:

@@ -26,11 +26,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from wavconformer.errors import DataError
-from wavconformer.files import atomic, write_json, write_text
-from wavconformer.processing import Wav2Vec2CTCTokenizer
-from wavconformer.training.corpus import write_index
-from wavconformer.training.examine import (
+from wavconformer.data.corpus import write_index
+from wavconformer.data.examine import (
     BUILD,
     SPECIAL_TOKENS,
     Case,
@@ -40,9 +37,12 @@ from wavconformer.training.examine import (
     Rules,
     written,
 )
-from wavconformer.training.manifest import MANIFEST_FILE, Manifest, open_manifest
-from wavconformer.training.shards import ShardWriter, shard_number
-from wavconformer.training.utterance import Utterance
+from wavconformer.data.manifest import MANIFEST_FILE, Manifest, open_manifest
+from wavconformer.data.shards import ShardWriter, shard_number
+from wavconformer.data.utterance import Utterance
+from wavconformer.errors import DataError
+from wavconformer.files import atomic, write_json, write_text
+from wavconformer.processing import Wav2Vec2CTCTokenizer
 
 REFUSED_FILE = "refused.jsonl"
 REPORT_FILE = "report.json"

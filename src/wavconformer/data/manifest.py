@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wavconformer.data.sources import arrow, cuts, folder, kaldi, table
+from wavconformer.data.sources.lines import numbered
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.training.sources import arrow, cuts, folder, kaldi, table
-from wavconformer.training.sources.lines import numbered
-from wavconformer.training.utterance import Utterance
 
 MANIFEST_FILE = "manifest.jsonl"
 
@@ -115,7 +115,7 @@ def _jsonl(path: Path) -> Manifest:
         return _manifest("lhotse recordings", path, lambda: cuts.read_recordings(path, supervisions))
     if kind == "supervisions":
         raise DataError(f"'{path}' holds supervisions: give the manifest of their recordings, or of cuts.")
-    return _manifest("JSONL", path, lambda: table.read_jsonl(path))
+    return _manifest("JSONL", path, lambda: table.read_table(path))
 
 
 def _parquet(path: Path, files: list[Path]) -> Manifest:

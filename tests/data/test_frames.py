@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavconformer import Wav2Vec2ConformerConfig
+from wavconformer.data.frames import ctc_frames, encoder_frames, output_frames
 from wavconformer.model.lengths import adapter_length, encoder_length
-from wavconformer.training.frames import ctc_frames, encoder_frames, output_frames
 
 CONFIGS = [
     Wav2Vec2ConformerConfig(),

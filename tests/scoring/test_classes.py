@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from wavconformer import DataError
-from wavconformer.evaluation.classes import score_classes
+from wavconformer.scoring.classes import score_classes
 
 
 def test_figures_are_those_of_sklearn(random):

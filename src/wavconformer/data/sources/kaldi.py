@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from wavconformer.data.sources.lines import check_stretch, number_of, numbered
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.training.sources.lines import check_stretch, number_of, numbered
-from wavconformer.training.utterance import Utterance
 
 
 def read_kaldi(folder: Path) -> Iterator[Utterance]:

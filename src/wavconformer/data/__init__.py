@@ -1,0 +1,1 @@
+"""Corpora: whatever they come as, examined, prepared, and read utterance by utterance."""
