@@ -19,3 +19,7 @@ class ConfigError(WavConformerError, ValueError):
 
 class DataError(WavConformerError):
     """A transcript, manifest or other input data that can't be used."""
+
+
+class TrainingError(WavConformerError):
+    """A training run that can't go on; what it has saved stays."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,3 +110,15 @@ def activity(
             )
         active[inside, column] = 1.0
     return active
+
+
+def stretches(active: NDArray[Any], hop: float = 0.02) -> list[tuple[float, float, int]]:
+    """The stretches in which each column of (T, K) is true, as start and end in seconds and the column.
+
+    hop: seconds between frames; a stretch begins with its first frame and ends where the next would begin.
+    """
+    found = []
+    for column in range(active.shape[1]):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], active[:, column].astype(np.int8), [0]])))
+        found += [(start * hop, end * hop, column) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    return [(float(start), float(end), column) for start, end, column in found]

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.rttm import stretches
 from wavconformer.data.utterance import Utterance, load_utterance, name_of
-from wavconformer.decoding.greedy import greedy
+from wavconformer.decoding.text import greedy_text
 from wavconformer.errors import AudioError, CheckpointError, DataError
 from wavconformer.evaluation.journal import Journal
 
@@ -166,31 +167,15 @@ class Runner:
     def _read(self, values: NDArray[np.float32], *, silent: bool) -> Any:
         """The plain output of one utterance's scores, (T, ·) or (·,)."""
         if self.kind is Kind.words:
-            return "" if silent else self._text(values.argmax(-1))  # as `transcribe` does with digital silence
+            assert self.tokenizer is not None  # as `transcribe` does with digital silence:
+            return "" if silent else greedy_text(values.argmax(-1), self.model.blank, self.tokenizer)
         if self.kind is Kind.classes:
             return self.model.config.id2label[int(values.argmax())]
         if self.kind is Kind.verification:
             return [float(f"{value:.7g}") for value in values]
         frame = self.model.config.hop_length / self.sampling_rate
-        return [
-            [round(start * frame, 3), round(end * frame, 3), column]
-            for column in range(values.shape[1])
-            for start, end in _runs(values[:, column] > 0)  # probability above one half
-        ]
-
-    def _text(self, frame_ids: NDArray[np.integer]) -> str:
-        assert self.tokenizer is not None
-        marks = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
-        tokens = greedy(frame_ids, self.model.blank).ids
-        kept = tokens[~np.isin(tokens, [mark for mark in marks if mark is not None])]
-        text = self.tokenizer.decode(kept, group_tokens=False, clean_up_tokenization_spaces=False)
-        return " ".join(str(text).split())
-
-
-def _runs(active: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """First and one past last of each run of True in (T,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
-    return zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+        # Probability above one half.
+        return [[round(start, 3), round(end, 3), column] for start, end, column in stretches(values > 0, frame)]
 
 
 def load(utterance: Utterance, sampling_rate: int) -> NDArray[np.float32]:

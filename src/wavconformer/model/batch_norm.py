@@ -76,11 +76,11 @@ class FrameBatchNorm(nn.Module):
         values = x.float()  # sums over many frames lose too much in half precision
         real = None if mask is None else mask[..., None].to(values.dtype)
         count = values.new_tensor(x.shape[0] * x.shape[1]) if real is None else real.sum()
-        count = _sum_over_processes(count)
+        count = sum_over_processes(count)
         total = (values if real is None else values * real).sum((0, 1))
-        mean = _sum_over_processes(total) / count
+        mean = sum_over_processes(total) / count
         squares = (values - mean).square()
-        variance = _sum_over_processes((squares if real is None else squares * real).sum((0, 1))) / count
+        variance = sum_over_processes((squares if real is None else squares * real).sum((0, 1))) / count
         if not _recomputing.get():
             self._track(mean.detach(), variance.detach() * (count / (count - 1).clamp(min=1)))
         return mean, variance
@@ -114,7 +114,8 @@ def several_processes() -> bool:
     return distributed and torch.distributed.get_world_size() > 1
 
 
-def _sum_over_processes(x: Tensor) -> Tensor:
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of a tensor over all processes that train together, with gradients; the tensor itself for one alone."""
     if not several_processes():
         return x
     return _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call,no-any-return]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.model.batch_norm import sum_over_processes
 from wavconformer.model.layers import Linear
 
 
@@ -46,21 +47,25 @@ class GumbelVectorQuantizer(nn.Module):
             choice = usage = _one_hot(codes, logits).float()
         codebooks = self.codevectors.view(self.num_groups, self.num_entries, -1)
         chosen = torch.einsum("btge,ged->btgd", choice.to(logits.dtype), codebooks)
-        return chosen.flatten(2), perplexity(usage, mask), codes
+        return chosen.flatten(2), perplexity(usage, mask, of_all_processes=self.training), codes
 
 
 def _one_hot(codes: Tensor, scores: Tensor) -> Tensor:
     return torch.zeros_like(scores).scatter_(-1, codes[..., None], 1.0)
 
 
-def perplexity(probabilities: Tensor, mask: Tensor | None) -> Tensor:
+def perplexity(probabilities: Tensor, mask: Tensor | None, *, of_all_processes: bool = False) -> Tensor:
     """Sum over the groups of exp(entropy) of the mean distribution: (B, T, G, E) and (B, T) → scalar.
 
     It lies between G (each codebook collapsed to one entry) and G · E (all entries in equal use).
+
+    of_all_processes: take the mean over the frames of all processes that train together.
     """
     if mask is None:
-        mean = probabilities.mean((0, 1))
-    else:
-        counted = mask[..., None, None].to(probabilities.dtype)
-        mean = (probabilities * counted).sum((0, 1)) / counted.sum().clamp(min=1)
+        mask = torch.ones(probabilities.shape[:2], dtype=torch.bool, device=probabilities.device)
+    counted = mask[..., None, None].to(probabilities.dtype)
+    total, count = (probabilities * counted).sum((0, 1)), counted.sum()
+    if of_all_processes:
+        total, count = sum_over_processes(total), sum_over_processes(count)
+    mean = total / count.clamp(min=1)
     return torch.exp(-torch.xlogy(mean, mean).sum(-1)).sum()

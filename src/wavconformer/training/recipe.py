@@ -49,7 +49,7 @@ class Data(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class Lora(Section):
-    """Low-rank matrices beside the frozen weights, through PEFT."""
+    """Low-rank matrices beside the frozen weights, saved as PEFT saves them; the head is trained whole."""
 
     rank: int = limited(0, least=0)
     """Rank of the matrices; 0 for none."""
@@ -196,6 +196,10 @@ class Trainer(Section):
     """Keep the convolutions as they are."""
     freeze_encoder_steps: int = limited(0, least=0)
     """So many first updates train the head alone."""
+    freeze_batch_norm: bool = False
+    """Keep the batch norms' running statistics, and use them: for small batches. Norms of weights that are trained
+    beside frozen ones (adapter, lora) always do.
+    """
     ema: float | None = limited(None, least=0, most=0.999999)
     """Decay of a running mean of the weights, which is evaluated and kept; None for none."""
     seed: int = limited(1, least=0)
@@ -298,9 +302,14 @@ def read_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
 def write_recipe(recipe: Recipe, folder: str | os.PathLike[str]) -> Path:
     """Writes the whole recipe, defaults included, into a run's folder; returns the path of its recipe.yaml."""
     path = Path(folder) / RECIPE_FILE
-    text = _required_yaml().safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
-    write_text(path, text)
+    write_text(path, recipe_text(recipe))
     return path
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The whole recipe, defaults included, as YAML."""
+    text: str = _required_yaml().safe_dump(plain(recipe), sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def _required_yaml() -> Any:

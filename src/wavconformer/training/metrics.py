@@ -1,0 +1,102 @@
+"""What a run writes down as it goes: metrics.jsonl, TensorBoard's files, and curves at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wavconformer.files import atomic, write_text
+
+METRICS_FILE = "metrics.jsonl"
+CURVES_FILE = "curves.png"
+
+
+class MetricsLog:
+    """Lines of metrics.jsonl, each with its step and kind: train, valid or skipped.
+
+    step: where the run goes on; later lines, of a run that was killed, are dropped.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool, step: int = 0) -> None:
+        self.path = folder / METRICS_FILE
+        if self.path.is_file():
+            kept = [line for line in read_metrics(folder) if line["step"] <= step]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        line = {"step": step, "kind": kind, **{key: _rounded(value) for key, value in values.items()}}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        if self._board is not None and kind != "skipped":
+            for key, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{kind}/{key}", value, step)
+
+    def close(self) -> None:
+        """Ends TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else str(value)  # JSON has no NaN
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; one that a crash cut off is left out."""
+    lines = []
+    for text in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """Draws curves.png of what metrics.jsonl holds: a picture for each measure; None where there is nothing."""
+    lines = [line for line in read_metrics(folder) if line["kind"] in ("train", "valid")]
+    left_out = {"step", "kind", "epoch", "utterances", "skipped", "wer_low", "wer_high", "seconds"}
+    names = [
+        name
+        for name in dict.fromkeys(key for line in lines for key in line)
+        if name not in left_out and any(isinstance(line.get(name), (int, float)) for line in lines)
+    ]
+    if not names:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(len(names) / 3)
+    figure = Figure(figsize=(12, 2.8 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, name in enumerate(names, 1):
+        axes = figure.add_subplot(rows, 3, number)
+        for kind, style in (("train", "-"), ("valid", "o-")):
+            points = [
+                (line["step"], line[name])
+                for line in lines
+                if line["kind"] == kind and isinstance(line.get(name), (int, float))
+            ]
+            if points:
+                axes.plot([x for x, _ in points], [y for _, y in points], style, markersize=3, linewidth=1, label=kind)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("update", fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    path = folder / CURVES_FILE
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    return path

@@ -1,0 +1,217 @@
+"""What a run starts from: the model, and what makes its inputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from wavconformer.checkpoint import models
+from wavconformer.checkpoint.adapters import save_adapter
+from wavconformer.checkpoint.pretrained import PreTrained
+from wavconformer.checkpoint.weights import save_tensors
+from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.examine import read_tokenizer
+from wavconformer.errors import CheckpointError, ConfigError, DataError
+from wavconformer.files import Source, write_json
+from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from wavconformer.training.batches import class_names
+from wavconformer.training.lora import add_lora, peft_config, peft_tensors
+from wavconformer.training.recipe import Recipe
+
+CLASSES: dict[str, type[PreTrained]] = {
+    "ctc": models.Wav2Vec2ConformerForCTC,
+    "sequence": models.Wav2Vec2ConformerForSequenceClassification,
+    "frame": models.Wav2Vec2ConformerForAudioFrameClassification,
+    "xvector": models.Wav2Vec2ConformerForXVector,
+    "pretrain": models.Wav2Vec2ConformerForPreTraining,
+}
+_LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "hidden_act": "swish",
+    "feat_extract_norm": "layer",
+    "conv_bias": True,
+    "codevector_dim": 768,
+    "proj_codevector_dim": 768,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 192,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 4,
+        "intermediate_size": 768,
+        "hidden_act": "swish",
+        "conv_dim": (64, 96, 160, 192, 224, 256, 256),
+        "conv_bias": True,
+        "feat_extract_norm": "layer",
+        "conv_depthwise_kernel_size": 15,
+        "num_conv_pos_embeddings": 16,
+        "hidden_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "conformer_conv_dropout": 0.0,
+        "final_dropout": 0.0,
+        "layerdrop": 0.0,
+    },
+    "base": {},
+    "rel-pos-large": {**_LARGE, "position_embeddings_type": "relative"},
+    "rope-large": {**_LARGE, "position_embeddings_type": "rotary"},
+}
+"""Shapes by name: that of tiny-en, the class's defaults, and the two that are published."""
+BASE_FILE = "base.json"
+"""Beside small weights: which checkpoint they go with."""
+
+
+@dataclass
+class Start:
+    """The model, in training mode, and what makes its inputs. labels: the classes' names."""
+
+    model: PreTrained
+    feature_extractor: Wav2Vec2FeatureExtractor
+    tokenizer: Wav2Vec2CTCTokenizer | None
+    labels: tuple[str, ...]
+    recipe: Recipe
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a language's adapter, or low-rank matrices, are trained alone."""
+        return self.recipe.model.adapter is not None or self.recipe.model.lora.rank > 0
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that training changes, by name."""
+        return {name: value.detach() for name, value in self.model.named_parameters() if name in self.trainable}
+
+    def __post_init__(self) -> None:
+        self.trainable = {name for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint folder that loads by its name; small weights alone where these alone are trained."""
+        settings = self.recipe.model
+        if self.is_small:
+            base = {"base": settings.init, "language": settings.adapter}
+            write_json(folder / BASE_FILE, base)
+            config = {**self.model.config.to_dict(), "architectures": [type(self.model).__name__]}
+            write_json(folder / "config.json", config)
+        if settings.adapter is not None:
+            assert isinstance(self.model, models.Wav2Vec2ConformerForCTC)
+            save_adapter(self.model, folder, settings.adapter)
+        elif settings.lora.rank:
+            save_tensors(peft_tensors(self.trained()), folder / "adapter_model.safetensors")
+            heads = sorted(name for name, _ in self.model.named_children() if name != self.model.base_model_prefix)
+            write_json(folder / "adapter_config.json", peft_config(settings.lora, str(settings.init), heads))
+        else:
+            self.model.save_pretrained(folder)
+        if self.tokenizer is None:
+            self.feature_extractor.save_pretrained(folder)
+        else:
+            Wav2Vec2Processor(self.feature_extractor, self.tokenizer).save_pretrained(folder)
+
+
+def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
+    """The model of a recipe, with the parts in training that it trains.
+
+    checkpoint: the folder to read whole weights from in place of `model.init`, as a resumed run does.
+
+    Raises ConfigError for settings that don't go together, CheckpointError for a checkpoint that can't be used,
+    DataError where the data says no vocabulary or no classes.
+    """
+    settings, trainer = recipe.model, recipe.trainer
+    small = settings.adapter is not None or settings.lora.rank > 0
+    if small and settings.init is None:
+        raise ConfigError("model.adapter and model.lora train little beside a trained model: name it in model.init.")
+    if settings.adapter is not None and recipe.task != "ctc":
+        raise ConfigError(f"model.adapter is of a language, for the task ctc, not {recipe.task}.")
+    init = settings.init if checkpoint is None or small else str(checkpoint)
+    tokenizer = _tokenizer(recipe, init) if recipe.task == "ctc" else None
+    labels = class_names(recipe)
+    values = _values(recipe, tokenizer, labels)
+    cls = CLASSES[recipe.task]
+    if init is None:
+        model = cls(Wav2Vec2ConformerConfig(**PRESETS[settings.preset] | values))
+        extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    else:
+        model = _loaded(cls, init, values, tokenizer)
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(init)
+    model.train()
+    if recipe.task == "pretrain" and not model.config.apply_spec_augment:
+        raise ConfigError("Pretraining hides frames: model.config.apply_spec_augment must be true.")
+    for name, parameter in model.named_parameters():
+        if ".pos_conv_embed." in name:  # in each checkpoint, and used by none of the models
+            parameter.requires_grad_(False)
+    if trainer.freeze_feature_encoder:
+        model.freeze_feature_encoder()
+    if settings.adapter is not None:
+        assert isinstance(model, models.Wav2Vec2ConformerForCTC)
+        model.freeze_all_but_adapters()
+        model.target_lang = settings.adapter
+    elif settings.lora.rank:
+        add_lora(model, settings.lora)
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    return Start(model, extractor, tokenizer, labels, recipe)
+
+
+def _tokenizer(recipe: Recipe, init: str | None) -> Wav2Vec2CTCTokenizer:
+    name = recipe.data.vocabulary or init
+    if name is None:
+        raise DataError(
+            "CTC needs a vocabulary: set data.vocabulary to the vocab.json that `wavconformer prepare --vocabulary "
+            "build` wrote, or model.init to a checkpoint that has one."
+        )
+    return read_tokenizer(name)
+
+
+def _values(recipe: Recipe, tokenizer: Wav2Vec2CTCTokenizer | None, labels: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of the configuration that the recipe and its data decide."""
+    values: dict[str, Any] = {}
+    if recipe.task == "pretrain" and recipe.model.init is None:
+        values |= {"mask_time_prob": 0.65, "mask_time_length": 10}  # as published
+    if recipe.model.adapter is not None:
+        values["adapter_attn_dim"] = recipe.model.adapter_dim
+    values |= recipe.model.config
+    if tokenizer is not None:
+        values |= {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+        }
+    if labels:
+        values["id2label"] = dict(enumerate(labels))
+        values["label2id"] = {label: number for number, label in enumerate(labels)}
+    known = set(Wav2Vec2ConformerConfig.names()) | {"num_labels"}
+    unknown = sorted(values.keys() - known)
+    if unknown:
+        raise ConfigError(f"model.config.{unknown[0]} is no field of the model's configuration.")
+    return values
+
+
+def _loaded(
+    cls: type[PreTrained], name: str, values: Mapping[str, Any], tokenizer: Wav2Vec2CTCTokenizer | None
+) -> PreTrained:
+    """The checkpoint's model with the head that the task needs: a new one where its classes or letters are others."""
+    stored = Wav2Vec2ConformerConfig.from_pretrained(name)
+    if "adapter_attn_dim" in values and stored.adapter_attn_dim is not None:
+        values = {**values, "adapter_attn_dim": stored.adapter_attn_dim}  # its own size stands
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*start from random values", category=UserWarning)
+        model, info = cls.from_pretrained(
+            name, config=stored.copy(**values), output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    prefix = f"{cls.base_model_prefix}."
+    wrong = [key for key, _, _ in info["mismatched_keys"] if key.startswith(prefix)]
+    if wrong:
+        raise CheckpointError(f"model.config doesn't fit '{name}': {', '.join(wrong[:5])} have other shapes there.")
+    assert isinstance(model, PreTrained)
+    if tokenizer is not None and Source(name).find("vocab.json") is not None:
+        before = Wav2Vec2CTCTokenizer.from_pretrained(name).get_vocab()
+        if before != tokenizer.get_vocab() and not info["mismatched_keys"]:
+            model.init_weights(skip=model.base_model)  # as many letters, but others
+    return model
