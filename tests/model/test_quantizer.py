@@ -176,3 +176,14 @@ def test_the_models_perplexity_counts_masked_real_frames() -> None:
     for arguments, counted in (({}, real), ({"mask_time_indices": chosen}, chosen & real)):
         found = model(values, attention_mask=attention_mask, **arguments).codevector_perplexity
         torch.testing.assert_close(found, model.quantizer(features[counted][None], None)[1])
+
+
+def test_a_codebook_that_has_collapsed_has_gradients_still() -> None:
+    """Entries whose probability is 0 in float32: x log x has an infinite slope there."""
+    scores = torch.zeros(1, 3, 1, 4)
+    scores[..., 0] = 200.0
+    scores.requires_grad_()
+    found = perplexity(scores.softmax(-1), None)
+    found.backward()
+    assert found.item() == 1.0
+    assert scores.grad is not None and scores.grad.isfinite().all()

@@ -68,4 +68,6 @@ def perplexity(probabilities: Tensor, mask: Tensor | None, *, of_all_processes: 
     if of_all_processes:
         total, count = sum_over_processes(total), sum_over_processes(count)
     mean = total / count.clamp(min=1)
-    return torch.exp(-torch.xlogy(mean, mean).sum(-1)).sum()
+    # Of an entry that is never used the logarithm's gradient would be infinite, and the softmax's 0 make it NaN.
+    logarithm = mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
+    return torch.exp(-(mean * logarithm).sum(-1)).sum()

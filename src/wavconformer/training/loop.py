@@ -145,6 +145,7 @@ class Loop:
         if latest is not None:
             self._restore(latest)
         self.window = _Window()
+        self._is_between = False  # two updates: whether what there is can be saved
         self.view: View = Silent()
         self.log: MetricsLog | None = None
 
@@ -209,6 +210,8 @@ class Loop:
                 if not is_disk_full(error) or not self.is_main:
                     raise
                 self.checkpoints.prune(1)
+                if self._is_between and self.accelerator.num_processes == 1:
+                    self._save()
                 raise TrainingError(
                     f"The disk that '{self.folder}' is on is full, at update {self.step}. {self.checkpoints.kept()} "
                     "Make room, and go on with --resume."
@@ -242,9 +245,11 @@ class Loop:
         self.model.train()
         saved = self.step
         while self.step < trainer.max_steps:
+            self._is_between = False
             members = [next(batches) for _ in range(self.batches.members)]
             stopped = self._update(members, is_stopped=stop.name is not None)
             self.step += 1
+            self._is_between = self.non_finite.in_a_row == 0
             is_last = self.step == trainer.max_steps
             if self.step % self.recipe.logging.every == 0 or is_last:
                 self._log_window()
@@ -602,6 +607,7 @@ def _seed(seed: int) -> None:
 def _accelerator(recipe: Recipe, model: Any) -> Any:
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
         from accelerate.utils import DistributedDataParallelKwargs, DistributedType
     except ImportError as error:
         raise ConfigError(f"Training needs accelerate ({error}): pip install 'wavconformer[train]'.") from error
@@ -609,6 +615,8 @@ def _accelerator(recipe: Recipe, model: Any) -> Any:
     # Weights without a gradient in some update: of dropped layers, of masks that weren't drawn, of a frozen encoder.
     unused = bool(config.layerdrop or trainer.freeze_encoder_steps or model.base_model.masked_spec_embed is not None)
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[trainer.precision]
+    # accelerate keeps the precision of a process's first run for all of them.
+    AcceleratorState._reset_state()
     try:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
