@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from wavconformer.model.quantizer import GumbelVectorQuantizer, perplexity
 
 from .builders import build, build_pair, noise
+from .processes import usage
 
 FEATURES = 14  # of the small models' feature encoder
 
@@ -187,3 +188,24 @@ def test_a_codebook_that_has_collapsed_has_gradients_still() -> None:
     found.backward()
     assert found.item() == 1.0
     assert scores.grad is not None and scores.grad.isfinite().all()
+
+
+def test_two_processes_have_one_perplexity(tmp_path) -> None:
+    """That of all frames, and its gradient, though each has another number of masked frames."""
+    scores = 3 * torch.randn(2, 1, 6, 2, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(2, 1, 6, generator=torch.Generator().manual_seed(1)) < 0.6
+    torch.save((scores, mask), tmp_path / "usage.pt")
+    processes = torch.multiprocessing.spawn(usage, (tmp_path,), nprocs=2, join=False)
+    try:
+        assert processes.join(timeout=60) or processes.join(timeout=60), "the two processes wait for each other"
+    finally:
+        for process in processes.processes:
+            process.kill()
+    whole = scores.flatten(0, 1).requires_grad_()
+    wanted = perplexity(whole.softmax(-1), mask.flatten(0, 1))
+    wanted.backward()
+    assert whole.grad is not None
+    for rank in range(2):
+        found, gradient = torch.load(tmp_path / f"usage.{rank}.pt")
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(gradient, whole.grad[rank : rank + 1])
