@@ -18,11 +18,53 @@ from wavconformer.checkpoint.models import (
     Wav2Vec2ConformerModel,
 )
 from wavconformer.checkpoint.pretrained import PreTrained
+from wavconformer.checkpoint.weights import open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.files import SOURCE_ARGUMENTS, Source
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from wavconformer.processing.feature_extractor import PREPROCESSOR_FILE, PROCESSOR_FILE
 
 Name = str | os.PathLike[str]
+
+CLASSES: dict[str, type[PreTrained]] = {
+    cls.__name__: cls
+    for cls in (
+        Wav2Vec2ConformerModel,
+        Wav2Vec2ConformerForCTC,
+        Wav2Vec2ConformerForSequenceClassification,
+        Wav2Vec2ConformerForAudioFrameClassification,
+        Wav2Vec2ConformerForXVector,
+        Wav2Vec2ConformerForPreTraining,
+    )
+}
+# Names of weights by which a class is told where the configuration names none, the more telling ones first.
+_TELLING: tuple[tuple[str, type[PreTrained]], ...] = (
+    ("lm_head", Wav2Vec2ConformerForCTC),
+    ("quantizer", Wav2Vec2ConformerForPreTraining),
+    ("tdnn", Wav2Vec2ConformerForXVector),
+    ("projector", Wav2Vec2ConformerForSequenceClassification),
+    ("classifier", Wav2Vec2ConformerForAudioFrameClassification),
+)
+
+
+def model_class(config: Wav2Vec2ConformerConfig, source: Source) -> type[PreTrained]:
+    """The class that a checkpoint's configuration names, else the one that its weights' names tell."""
+    for architecture in config.architectures or ():
+        if architecture in CLASSES:
+            return CLASSES[architecture]
+    with open_weights(source) as tensors:
+        heads = {key.split(".")[0] for key in tensors}
+    return next((cls for head, cls in _TELLING if head in heads), Wav2Vec2ConformerModel)
+
+
+def feature_extractor(source: Source, **arguments: Any) -> Wav2Vec2FeatureExtractor:
+    """A checkpoint's feature extractor, or one of default settings where it has none.
+
+    arguments: as `Wav2Vec2FeatureExtractor.from_pretrained` takes them.
+    """
+    if not any(source.find(file) for file in (PREPROCESSOR_FILE, PROCESSOR_FILE)):
+        return Wav2Vec2FeatureExtractor()
+    return Wav2Vec2FeatureExtractor.from_pretrained(source.name, **arguments)
 
 
 class _Auto:

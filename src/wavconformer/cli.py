@@ -45,6 +45,19 @@ class Format(str, Enum):
     json = "json"
 
 
+class Graph(str, Enum):
+    """Kinds of graph that can be written."""
+
+    onnx = "onnx"
+
+
+class Engine(str, Enum):
+    """What runs the model."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
 class Quantization(str, Enum):
     """Of a model's weights."""
 
@@ -99,6 +112,12 @@ def transcribe(
     quantization: Annotated[
         Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
     ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
+    ] = None,
+    batch_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Turn recordings into text.
@@ -107,30 +126,32 @@ def transcribe(
     read is reported and the others go on; the exit code is then 1.
     """
     targets = None if output is None else _targets(files, output, format)
-    _use_threads(threads)
-    from wavconformer.tasks.transcribe import load_model
+    if engine is not Engine.onnx:
+        _use_threads(threads)
+    from wavconformer.tasks.transcribe import Transcript, load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
         transcriber = load_model(
             model,
             device=device,
             quantization=None if quantization is None else quantization.value,
+            engine=None if engine is None else engine.value,
+            threads=threads,
             target_lang=target_lang,
         )
     failed = 0
     # A bar and texts on one screen would get into each other's way.
     watched = targets is not None or not sys.stdout.isatty()
     with _progress(len(files), "transcribing") if watched else nullcontext(lambda: None) as advance:
-        for number, file in enumerate(files):
-            try:
-                transcript = transcriber(file)
-            except INPUT_ERRORS as error:
-                if context.obj["debug"]:
-                    raise
+        results = transcriber.many(
+            files, batch_seconds=batch_seconds, on_error="raise" if context.obj["debug"] else "return"
+        )
+        for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            if not isinstance(result, Transcript):
                 failed += 1
-                _complain(error)
+                _complain(result)
             else:
-                text = _formatted(file, transcript, format, several=len(files) > 1 and targets is None)
+                text = _formatted(file, result, format, several=len(files) > 1 and targets is None)
                 if targets is None:
                     typer.echo(text)
                 else:
@@ -230,6 +251,25 @@ def convert(
         err.print(f"[yellow]Without a place in it: {escape(', '.join(made.left_over))}[/yellow]")
     if made.lost_settings:
         err.print(f"[yellow]Without a word in its config.json: {escape(', '.join(made.lost_settings))}[/yellow]")
+
+
+@app.command()
+def export(
+    model: Model,
+    to: Annotated[Graph, typer.Option(help="Kind of graph.")] = Graph.onnx,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; by default MODEL's name with -onnx.")
+    ] = None,
+    quantization: Annotated[Quantization | None, typer.Option(help="int8: matrix products of 8 bits.")] = None,
+) -> None:
+    """Write a checkpoint as a graph for ONNX Runtime, proven equal to PyTorch, with its processor beside it."""
+    from wavconformer.tasks.export import export as write
+
+    folder = Path(f"{Path(model).name}-{to.value}") if output is None else output
+    with _status(f"exporting {model}"):
+        made = write(model, folder, to=to.value, quantization=None if quantization is None else quantization.value)
+    measure = "differs from PyTorch by" if quantization is None else "differs from full precision (root mean square) by"
+    typer.echo(f"{made.folder}: {made.output}, {made.megabytes:.1f} MiB, {measure} {made.difference:.1e}")
 
 
 @app.command()

@@ -108,3 +108,14 @@ class Wav2Vec2ConformerForPreTraining(PreTrained, ForPreTraining):
     """Self-supervised pretraining with the contrastive loss over quantized features."""
 
     backbone_class = Wav2Vec2ConformerModel
+
+
+# All of them by name, each with the output that it is exported with and compared by.
+MAIN_OUTPUT = {
+    "Wav2Vec2ConformerModel": "last_hidden_state",
+    "Wav2Vec2ConformerForCTC": "logits",
+    "Wav2Vec2ConformerForSequenceClassification": "logits",
+    "Wav2Vec2ConformerForAudioFrameClassification": "logits",
+    "Wav2Vec2ConformerForXVector": "embeddings",
+    "Wav2Vec2ConformerForPreTraining": "projected_states",
+}

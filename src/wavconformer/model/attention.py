@@ -242,10 +242,10 @@ class RelativeSelfAttention(SelfAttention):
         count = q.shape[2]
         width = frames + count - 1
         first = frames - start - count
-        scores = q @ p[:, :, first : first + width]
-        skewed = scores.flatten(2)[..., count - 1 : count - 1 + count * (width - 1)]
+        scores = q @ p.narrow(2, first, width)
+        skewed = scores.flatten(2).narrow(2, count - 1, count * (width - 1))
         # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
-        rows = skewed.view(*q.shape[:2], count, width - 1)[..., :frames] if count > 1 else scores
+        rows = skewed.view(*q.shape[:2], count, width - 1).narrow(3, 0, frames) if count > 1 else scores
         return rows if keys is None else rows.masked_fill(~keys, -math.inf)
 
 

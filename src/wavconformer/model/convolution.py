@@ -19,9 +19,9 @@ def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: 
     As a matrix product over windows of frames, which are a view where frames may be viewed: no copy of them is made,
     and none is kept for the backward pass.
     """
-    if reference.is_plain():
+    if reference.is_plain() or reference.is_traced():
         return reference.strided_convolution(x, weight, bias, stride)
-    if reference.is_traced() or torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type):
         return F.linear(_copied_windows(x, weight.shape[2], stride), _taps(weight), bias)
     if torch.is_grad_enabled():
         output: Tensor = _StridedConvolution.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]

@@ -116,8 +116,13 @@ def _levels() -> int:
 
     Without the VNNI instructions products of a pair are added in 16 bits, which inputs of 8 bits would overflow.
     """
-    has_vnni = getattr(torch.cpu, "_is_vnni_supported", None) or getattr(torch.cpu, "_is_avx512_vnni_supported", None)
-    return 127 if has_vnni is not None and has_vnni() else 63
+    return 127 if has_vnni() else 63
+
+
+def has_vnni() -> bool:
+    """Whether the processor multiplies 8-bit numbers and adds their products in 32 bits."""
+    names = ("_is_vnni_supported", "_is_avx512_vnni_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
 def require_int8() -> None:

@@ -15,16 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavconformer.audio import AudioSource, load_audio
-from wavconformer.checkpoint.models import (
-    Wav2Vec2ConformerForAudioFrameClassification,
-    Wav2Vec2ConformerForCTC,
-    Wav2Vec2ConformerForPreTraining,
-    Wav2Vec2ConformerForSequenceClassification,
-    Wav2Vec2ConformerForXVector,
-    Wav2Vec2ConformerModel,
-)
+from wavconformer.auto import feature_extractor, model_class
+from wavconformer.checkpoint.models import MAIN_OUTPUT, Wav2Vec2ConformerForCTC
 from wavconformer.checkpoint.pretrained import PreTrained
-from wavconformer.checkpoint.weights import open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line, read_json
@@ -34,17 +27,6 @@ from wavconformer.tasks.transcribe import Transcriber, require_head
 # Largest difference that counts as equal, relative to the largest value of the output.
 TOLERANCE = 1e-4
 
-CLASSES: dict[str, type[PreTrained]] = {
-    cls.__name__: cls
-    for cls in (
-        Wav2Vec2ConformerModel,
-        Wav2Vec2ConformerForCTC,
-        Wav2Vec2ConformerForSequenceClassification,
-        Wav2Vec2ConformerForAudioFrameClassification,
-        Wav2Vec2ConformerForXVector,
-        Wav2Vec2ConformerForPreTraining,
-    )
-}
 # Fields without which a configuration may not be that of its weights.
 _SHAPE = (
     "hidden_size",
@@ -58,20 +40,6 @@ _SHAPE = (
     "conv_stride",
     "position_embeddings_type",
 )
-# Names of weights by which a class is told where the configuration names none, the more telling ones first.
-_TELLING = (
-    ("lm_head", "Wav2Vec2ConformerForCTC"),
-    ("quantizer", "Wav2Vec2ConformerForPreTraining"),
-    ("tdnn", "Wav2Vec2ConformerForXVector"),
-    ("projector", "Wav2Vec2ConformerForSequenceClassification"),
-    ("classifier", "Wav2Vec2ConformerForAudioFrameClassification"),
-)
-# The output that a class is compared by.
-_MAIN_OUTPUT = {
-    "Wav2Vec2ConformerModel": "last_hidden_state",
-    "Wav2Vec2ConformerForXVector": "embeddings",
-    "Wav2Vec2ConformerForPreTraining": "projected_states",
-}
 
 
 @dataclass(frozen=True)
@@ -97,7 +65,7 @@ def check(
     try:
         values = read_json(where.require("config.json"))
         config = Wav2Vec2ConformerConfig.from_source(where)
-        cls = _model_class(config, where)
+        cls = model_class(config, where)
     except WavConformerError as error:
         yield Finding("configuration", False, str(error))
         return
@@ -106,7 +74,7 @@ def check(
     yield Finding("configuration", True, f"{complete}, for {cls.__name__}")
     try:
         model, info = cls.from_pretrained(name, output_loading_info=True, **source)
-        extractor = _feature_extractor(where, source)
+        extractor = feature_extractor(where, **source)
     except WavConformerError as error:
         yield Finding("weights", False, str(error))
         return
@@ -117,7 +85,7 @@ def check(
     finite = all(bool(p.isfinite().all()) for p in model.parameters())
     yield Finding("finite weights", finite, "no NaN, no infinity" if finite else "NaN or infinity among the weights")
 
-    waveform = _noise() if audio is None else load_audio(audio, sampling_rate=extractor.sampling_rate)
+    waveform = noise() if audio is None else load_audio(audio, sampling_rate=extractor.sampling_rate)
     yield _attempt("frame rate", lambda: _frame_rate(model, extractor, waveform))
     yield _attempt("padding", lambda: _padding(model, extractor, waveform))
     yield _attempt("transformers", lambda: _rival(where, model, extractor, waveform, source))
@@ -141,24 +109,7 @@ def _attempt(name: str, look: Callable[[], Finding]) -> Finding:
         return Finding(name, False, first_line(error))
 
 
-def _model_class(config: Wav2Vec2ConformerConfig, where: Source) -> type[PreTrained]:
-    """The class that the configuration names, else the one that the weights' names tell."""
-    for architecture in config.architectures or ():
-        if architecture in CLASSES:
-            return CLASSES[architecture]
-    with open_weights(where) as tensors:
-        heads = {key.split(".")[0] for key in tensors}
-    return next((CLASSES[name] for head, name in _TELLING if head in heads), Wav2Vec2ConformerModel)
-
-
-def _feature_extractor(where: Source, source: dict[str, Any]) -> Wav2Vec2FeatureExtractor:
-    has_one = any(where.find(file) for file in ("preprocessor_config.json", "processor_config.json"))
-    if not has_one:
-        return Wav2Vec2FeatureExtractor()
-    return Wav2Vec2FeatureExtractor.from_pretrained(where.name, **source)
-
-
-def _noise(seconds: float = 2.0) -> NDArray[np.float32]:
+def noise(seconds: float = 2.0) -> NDArray[np.float32]:
     """Noise whose loudness swells and fades, so that its frames differ."""
     random = np.random.default_rng(0)
     swell = 0.05 + np.abs(np.sin(np.linspace(0, 6 * np.pi, int(seconds * 16_000))))
@@ -180,7 +131,7 @@ def _inputs(extractor: Wav2Vec2FeatureExtractor, *waveforms: NDArray[np.float32]
 def _output(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     with torch.inference_mode():
         output = model(**inputs)
-    tensor: Tensor = output[_MAIN_OUTPUT.get(type(model).__name__, "logits")]
+    tensor: Tensor = output[MAIN_OUTPUT[type(model).__name__]]
     return tensor
 
 
@@ -195,7 +146,7 @@ def _frame_rate(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform
 
 def _padding(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform: NDArray[np.float32]) -> Finding:
     alone = _output(model, _inputs(extractor, waveform))[0]
-    longer = np.concatenate([waveform, _noise(1.0)])
+    longer = np.concatenate([waveform, noise(1.0)])
     batched = _output(model, _inputs(extractor, waveform, longer))[0]
     if alone.ndim == 2:
         batched = batched[: len(alone)]
@@ -232,7 +183,7 @@ def _rival(
 
 def _vocabulary(transcriber: Transcriber) -> Finding:
     tokens = max(transcriber.processor.tokenizer.get_vocab().values()) + 1
-    head = transcriber.model.lm_head.out_features
+    head = transcriber.model.config.vocab_size
     equal = "as many as the head has" if tokens == head else f"but the head has {head}"
     return Finding("vocabulary", tokens == head, f"{tokens} tokens, {equal}")
 

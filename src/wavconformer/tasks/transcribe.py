@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.audio import SAMPLE_RATE, AudioSource, load_audio
+from wavconformer.checkpoint.onnx_graph import GRAPH, OnnxModel
 from wavconformer.decoding.greedy import greedy
 from wavconformer.decoding.words import Word, words
-from wavconformer.errors import AudioError, CheckpointError
+from wavconformer.errors import AudioError, CheckpointError, WavConformerError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
+from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 
 if TYPE_CHECKING:
     import torch
 
     from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
     from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2Processor
+
+
+# Batches' worth of audio that are read before the first of them runs: enough to find company of like length.
+AHEAD = 20
 
 
 @dataclass(frozen=True)
@@ -43,19 +50,42 @@ class Transcript:
         return self.text
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A waveform (S,) at the model's rate, what messages call it, and its length in seconds."""
+
+    waveform: NDArray[np.float32]
+    name: str
+    duration: float
+
+    @classmethod
+    def load(cls, source: AudioSource, rate: int, source_rate: int | None = None) -> Recording:
+        """Reads a source; an array comes with its `source_rate`, a file says its own.
+
+        Raises AudioError where it can't be read, ValueError for an array without its rate.
+        """
+        if isinstance(source, np.ndarray) != (source_rate is not None):
+            raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
+        waveform = load_audio(source, sampling_rate=rate, source_rate=source_rate)
+        return cls(waveform, describe(source), len(waveform) / rate)
+
+
 class Transcriber:
     """A CTC model with its processor, ready to transcribe."""
 
-    def __init__(self, model: Wav2Vec2ConformerForCTC, processor: Wav2Vec2Processor, name: str = "the model") -> None:
+    def __init__(
+        self, model: Wav2Vec2ConformerForCTC | OnnxModel, processor: Wav2Vec2Processor, name: str = "the model"
+    ) -> None:
         """Raises CheckpointError where the vocabulary and the model's head don't belong together."""
         self.model = model
         self.processor = processor
         self.name = name
-        head = model.lm_head.out_features
-        if processor.tokenizer.pad_token_id != model.blank:
+        self.blank = model.config.pad_token_id or 0
+        head = model.config.vocab_size or 0
+        if processor.tokenizer.pad_token_id != self.blank:
             raise CheckpointError(
                 f"{name}: the tokenizer's padding token has the id {processor.tokenizer.pad_token_id}, but the model's "
-                f"blank is {model.blank} (pad_token_id in config.json). They must be the same."
+                f"blank is {self.blank} (pad_token_id in config.json). They must be the same."
             )
         unnamed = sorted(set(range(head)) - set(processor.tokenizer.get_vocab().values()))
         if unnamed:
@@ -78,49 +108,143 @@ class Transcriber:
         Digital silence gives an empty text. Raises AudioError where the recording can't be read, is shorter than one
         frame (25 ms), or needs more memory than there is; CheckpointError where the model's scores are not numbers.
         """
-        if isinstance(source, np.ndarray) != (sampling_rate is not None):
-            raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
-        waveform = load_audio(source, sampling_rate=self.sampling_rate, source_rate=sampling_rate)
-        duration = len(waveform) / self.sampling_rate
-        least = self.model.config.receptive_field
-        if len(waveform) < least:
-            raise AudioError(
-                f"{describe(source)} is {duration * 1000:.1f} ms long, but the model needs at least "
-                f"{least / self.sampling_rate * 1000:.0f} ms of audio."
-            )
-        if not np.ptp(waveform):
-            return Transcript("", (), duration)
+        (transcript,) = self.together([Recording.load(source, self.sampling_rate, sampling_rate)])
+        return transcript
+
+    def many(
+        self,
+        sources: Iterable[AudioSource],
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Transcript | WavConformerError | OSError | ValueError]:
+        """Transcribes recordings, those of like length together; the results come in the order of the sources.
+
+        sources, sampling_rate: each as `__call__` takes it. They are read some minutes of audio ahead, no further.
+        batch_seconds: of audio that go through the model at once, by default what suits the device. What is computed
+            for a recording doesn't depend on its company.
+        on_error: "return" gives a recording's error in its place, and the others go on.
+        """
+        most = self._batch_seconds if batch_seconds is None else batch_seconds
+        if not most > 0:
+            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        window: list[Recording | WavConformerError | OSError | ValueError] = []
+        ahead = 0.0
+        for source in sources:
+            try:
+                recording = Recording.load(source, self.sampling_rate, sampling_rate)
+            except (WavConformerError, OSError, ValueError) as error:
+                if on_error == "raise":
+                    raise
+                window.append(error)
+                continue
+            window.append(recording)
+            ahead += recording.duration
+            if ahead >= AHEAD * most:
+                yield from self._window(window, most, on_error)
+                window, ahead = [], 0.0
+        yield from self._window(window, most, on_error)
+
+    def _window(
+        self, items: list[Recording | WavConformerError | OSError | ValueError], most: float, on_error: str
+    ) -> Iterator[Transcript | WavConformerError | OSError | ValueError]:
+        results: dict[int, Transcript | WavConformerError | OSError | ValueError] = {}
+        numbers = [number for number, item in enumerate(items) if isinstance(item, Recording)]
+        recordings = [item for item in items if isinstance(item, Recording)]
+        for group in batches([recording.duration for recording in recordings], most):
+            chosen = [recordings[place] for place in group]
+            for place, result in zip(group, self._attempt(chosen, on_error), strict=True):
+                results[numbers[place]] = result
+        for number, item in enumerate(items):
+            yield results[number] if isinstance(item, Recording) else item
+
+    def _attempt(
+        self, recordings: list[Recording], on_error: str
+    ) -> list[Transcript | WavConformerError | OSError | ValueError]:
+        """All together; where that fails each alone, so that only the one at fault has the error."""
         try:
-            frame_ids = self._frame_ids(waveform)
+            return [*self.together(recordings)]
+        except WavConformerError as error:
+            if len(recordings) > 1:
+                return [result for recording in recordings for result in self._attempt([recording], on_error)]
+            if on_error == "raise":
+                raise
+            return [error]
+
+    @property
+    def _batch_seconds(self) -> float:
+        is_cpu = isinstance(self.model, OnnxModel) or self.model.device.type == "cpu"
+        return CPU_SECONDS if is_cpu else ACCELERATOR_SECONDS
+
+    def together(self, recordings: Sequence[Recording]) -> list[Transcript]:
+        """Transcribes recordings in one batch. Raises as `__call__` does, for any of them."""
+        least = self.model.config.receptive_field
+        for recording in recordings:
+            if len(recording.waveform) < least:
+                raise AudioError(
+                    f"{recording.name} is {recording.duration * 1000:.1f} ms long, but the model needs at least "
+                    f"{least / self.sampling_rate * 1000:.0f} ms of audio."
+                )
+        heard = [recording for recording in recordings if np.ptp(recording.waveform)]
+        ids = iter(self._frame_ids(heard) if heard else [])
+        return [
+            self._transcript(recording, next(ids))
+            if np.ptp(recording.waveform)
+            else Transcript("", (), recording.duration)
+            for recording in recordings
+        ]
+
+    def _transcript(self, recording: Recording, frame_ids: NDArray[np.int64]) -> Transcript:
+        tokens = greedy(frame_ids, self.blank)
+        found = words(tokens, self._symbols, self.model.config.hop_length / self.sampling_rate)
+        return Transcript(" ".join(word.text for word in found), found, recording.duration)
+
+    def _frame_ids(self, recordings: list[Recording]) -> list[NDArray[np.int64]]:
+        """The likeliest token of each frame (T,) of each recording."""
+        names = " and ".join(recording.name for recording in recordings)
+        try:
+            inputs = self.processor.feature_extractor(
+                [recording.waveform for recording in recordings],
+                sampling_rate=self.sampling_rate,
+                padding=True,
+                return_attention_mask=True,
+                return_tensors="np",
+            )
+            ids, finite = self._run(**inputs)
         except AudioError as error:
-            raise AudioError(f"{describe(source)}: {error}") from error
+            raise AudioError(f"{names}: {error}") from error
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
             raise AudioError(
-                f"{describe(source)} is {duration:.0f} s long, too long to transcribe at once in this machine's "
-                "memory: cut it into parts."
+                f"{names}: {max(recording.duration for recording in recordings):.0f} s is too long to transcribe at "
+                "once in this machine's memory: cut it into parts."
             ) from error
-        tokens = greedy(frame_ids, self.model.blank)
-        found = words(tokens, self._symbols, self.model.config.hop_length / self.sampling_rate)
-        return Transcript(" ".join(word.text for word in found), found, duration)
+        if not finite:
+            raise CheckpointError(
+                f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for their type. "
+                "`wavconformer check` tells more."
+            )
+        return list(ids)  # frames beyond a recording's end are certainly blank, and so come to nothing
 
-    def _frame_ids(self, waveform: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The likeliest token of each frame (T,)."""
+    def _run(
+        self, input_values: NDArray[np.float32], attention_mask: NDArray[np.integer]
+    ) -> tuple[NDArray[np.int64], bool]:
+        """The likeliest tokens (B, T), and whether all scores are numbers."""
+        if isinstance(self.model, OnnxModel):
+            scores = self.model(input_values, attention_mask)
+            return scores.argmax(-1), bool(np.isfinite(scores).all())
         import torch
 
-        inputs = self.processor.feature_extractor(
-            waveform, sampling_rate=self.sampling_rate, return_tensors="pt"
-        ).input_values
+        device = self.model.device
         with torch.inference_mode():
-            logits = self.model(inputs.to(self.model.device)).logits[0]
-        if not logits.isfinite().all():
-            raise CheckpointError(
-                f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for "
-                f"{str(self.model.dtype).removeprefix('torch.')}. `wavconformer check` tells more."
-            )
-        ids: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
-        return ids
+            logits = self.model(
+                torch.from_numpy(input_values).to(device),
+                attention_mask=torch.from_numpy(attention_mask).to(device) if len(input_values) > 1 else None,
+            ).logits
+            ids: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
+            return ids, bool(logits.isfinite().all())
 
 
 def _symbols(tokenizer: Wav2Vec2CTCTokenizer, count: int) -> list[str | None]:
@@ -144,6 +268,8 @@ def load_model(
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
     quantization: str | None = None,
+    engine: str | None = None,
+    threads: int | None = None,
     target_lang: str | None = None,
     **source: Any,
 ) -> Transcriber:
@@ -152,17 +278,30 @@ def load_model(
     name: a folder, a Hub repository, or the checkpoint that ships with the package (None or "tiny-en").
     device: where it runs; the fastest at hand by default. dtype: of the weights, float32 by default.
     quantization: "int8" for the fastest on a CPU, which it then runs on.
+    engine: "torch", or "onnx" for the graph that `wavconformer export` wrote; by default what the folder holds.
+    threads: CPU threads of the engine "onnx"; PyTorch's are set by `torch.set_num_threads`.
     target_lang: the language, where the model has adapters for several.
     source: revision, cache_dir, token and the like, as in `from_pretrained`.
 
     Raises CheckpointError where files are missing or don't fit together.
     """
-    from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
-    from wavconformer.checkpoint.pretrained import default_device
     from wavconformer.processing import Wav2Vec2Processor
 
     place = DEFAULT_MODEL if name is None else name
     processor = Wav2Vec2Processor.from_pretrained(place, **_language(place, target_lang, source), **source)
+    if _is_onnx(engine, Source.take(place, dict(source))):
+        if quantization is not None or target_lang is not None or str(device or "cpu") != "cpu" or dtype is not None:
+            raise ValueError(
+                "The engine 'onnx' runs a graph as it was written, on the CPU: device, dtype, quantization and "
+                "target_lang are given to `wavconformer export`, or not at all."
+            )
+        graph = OnnxModel.from_pretrained(place, threads=threads, **source)
+        if graph.architecture != "Wav2Vec2ConformerForCTC":
+            raise CheckpointError(f"'{place}' is a graph of a {graph.architecture}: it can't transcribe.")
+        return Transcriber(graph, processor, str(place))
+    from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
+    from wavconformer.checkpoint.pretrained import default_device
+
     model_arguments: dict[str, Any] = {} if target_lang is None else {"target_lang": target_lang}
     model, info = Wav2Vec2ConformerForCTC.from_pretrained(
         place,
@@ -175,6 +314,14 @@ def load_model(
     )
     require_head(place, info)
     return Transcriber(model, processor, str(place))
+
+
+def _is_onnx(engine: str | None, source: Source) -> bool:
+    if engine not in (None, "torch", "onnx"):
+        raise ValueError(f"engine is {engine!r}, but must be 'torch' or 'onnx'.")
+    if engine is None and source.folder is not None:
+        return source.find(GRAPH) is not None and not any(source.folder.glob("*.safetensors*"))
+    return engine == "onnx"
 
 
 def require_head(name: str | os.PathLike[str], info: dict[str, Any]) -> None:
