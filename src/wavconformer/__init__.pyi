@@ -27,6 +27,7 @@ from wavconformer.errors import AudioError as AudioError
 from wavconformer.errors import CheckpointError as CheckpointError
 from wavconformer.errors import ConfigError as ConfigError
 from wavconformer.errors import DataError as DataError
+from wavconformer.errors import TrainingError as TrainingError
 from wavconformer.errors import WavConformerError as WavConformerError
 from wavconformer.model.masking import _compute_mask_indices as _compute_mask_indices
 from wavconformer.model.masking import _sample_negative_indices as _sample_negative_indices
@@ -48,5 +49,9 @@ from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import Transcript as Transcript
 from wavconformer.tasks.transcribe import load_model as load_model
 from wavconformer.tasks.transcribe import transcribe as transcribe
+from wavconformer.training.finetune import finetune as finetune
+from wavconformer.training.pretrain import pretrain as pretrain
+from wavconformer.training.recipe import Recipe as Recipe
+from wavconformer.training.recipe import read_recipe as read_recipe
 
 __version__: str

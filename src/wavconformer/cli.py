@@ -363,11 +363,16 @@ def pretrain(
 
 
 def _tell(outcome: Outcome) -> None:
-    """Says where a run has got to; exit code 130 or 143 where a signal stopped it."""
+    """Says, in the first of several processes, where a run has got to; exit code 130 or 143 after a signal."""
+    is_first = os.environ.get("RANK", "0") == "0"
     if outcome.stopped_by is None:
-        typer.echo(str(outcome.model))
+        if is_first:
+            typer.echo(str(outcome.model))
         return
-    err.print(f"[yellow]Stopped at update {outcome.step} and saved. The same command with --resume goes on.[/yellow]")
+    if is_first:
+        err.print(
+            f"[yellow]Stopped at update {outcome.step} and saved. The same command with --resume goes on.[/yellow]"
+        )
     raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
 
 

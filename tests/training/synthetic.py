@@ -84,7 +84,7 @@ def recipe_of(
         valid=(str(corpus),) if settings.pop("valid", False) else (),
         vocabulary=str(corpus / "vocab.json") if task == "ctc" else None,
         rttm=str(corpus / "who.rttm") if task == "frame" else None,
-        max_seconds=2.0,
+        max_seconds=settings.pop("max_seconds", 2.0),
         buckets=1,
     )
     shape = SHAPE if model["init"] is None else {}

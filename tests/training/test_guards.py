@@ -80,6 +80,17 @@ def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
     assert [line["skipped"] for line in read_metrics(tmp_path / "lenient") if "skipped" in line][-1] == 5
 
 
+def test_a_batch_that_nothing_is_left_of_is_passed_over(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", u3="ABC" * 20)
+    for name, settings in (("alone", {}), ("several", {"accumulate": 4})):
+        folder = tmp_path / name
+        given = {"batch_seconds": 1.0, "max_seconds": 1.0, "max_skipped": 1.0, "max_steps": 8} | settings
+        Loop(recipe_of(corpus, folder, **given), Task()).run()
+        steps = [line["step"] for line in read_metrics(folder) if line["kind"] == "train"]
+        assert len(steps) == (7 if name == "alone" else 8)
+        assert json.loads((folder / "skipped.jsonl").read_text().splitlines()[0])["id"] == "u3"
+
+
 def test_the_share_is_of_an_epoch_at_first():
     share = SkippedShare(0.01, 1000)
     share.count(5, 3)

@@ -332,8 +332,9 @@ class Loop:
         norm = float(norm) if norm is not None else 0.0
         is_loss_finite = bool(np.isfinite(loss))
         # With float16 the gradients' scale is too high now and then: the scaler leaves out the step and lowers it.
-        scaled = self.accelerator.scaler is not None
-        if is_loss_finite and (np.isfinite(norm) or scaled):
+        scaler = self.accelerator.scaler
+        is_scale_high = scaler is not None and scaler.get_scale() >= 1
+        if is_loss_finite and (np.isfinite(norm) or is_scale_high):
             factor = rate(self.recipe.schedule, self.step, self.recipe.trainer.max_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.recipe.optim.lr * factor
@@ -344,6 +345,8 @@ class Loop:
             self.non_finite.passed()
             self.window.add(summed, counts, norm, {"lr": self.recipe.optim.lr * factor, **extra})
         else:
+            if scaler is not None:
+                scaler.update()
             self.optimizer.zero_grad()
             with torch.no_grad():
                 for name, value in self.model.named_buffers():
