@@ -11,6 +11,7 @@ import json
 import os
 import random
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -145,6 +146,7 @@ class Loop:
         if latest is not None:
             self._restore(latest)
         self.window = _Window()
+        self._begun = 0.0
         self._is_between = False  # two updates: whether what there is can be saved
         self.view: View = Silent()
         self.log: MetricsLog | None = None
@@ -197,6 +199,9 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stop = stack.enter_context(stop_signals())
+            stack.enter_context(warnings.catch_warnings())
+            # Of the depthwise convolutions, whose gradients are copied all the same.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             if self.is_main:
                 write_recipe(self.recipe, self.folder)
                 self.log = MetricsLog(self.folder, tensorboard=self.recipe.logging.tensorboard, step=self.step)
@@ -246,6 +251,7 @@ class Loop:
         saved = self.step
         while self.step < trainer.max_steps:
             self._is_between = False
+            self._begun = time.perf_counter()  # waiting for data is part of an update
             members = [next(batches) for _ in range(self.batches.members)]
             stopped = self._update(members, is_stopped=stop.name is not None)
             self.step += 1
@@ -290,10 +296,9 @@ class Loop:
         counts = {name: sum(row[index] for row in rows) for index, name in enumerate(divisors)}
         extra = self.task.before_update(self, self.step)
         if used:
-            started = time.perf_counter()
             self._learn([members[number] for number in used], counts, extra)
             self.audio += seconds
-            self.window.add_time(seconds, time.perf_counter() - started)
+            self.window.add_time(seconds, time.perf_counter() - self._begun)
         return stops > 0
 
     def _prepare_modules(self) -> None:
@@ -616,7 +621,9 @@ def _accelerator(recipe: Recipe, model: Any) -> Any:
         raise ConfigError(f"Training needs accelerate ({error}): pip install 'wavconformer[train]'.") from error
     trainer, config = recipe.trainer, model.config
     # Weights without a gradient in some update: of dropped layers, of masks that weren't drawn, of a frozen encoder.
-    unused = bool(config.layerdrop or trainer.freeze_encoder_steps or model.base_model.masked_spec_embed is not None)
+    masked = model.base_model.masked_spec_embed
+    may_stay_unmasked = recipe.task != "pretrain" and masked is not None and masked.requires_grad
+    unused = bool(config.layerdrop or trainer.freeze_encoder_steps or may_stay_unmasked)
     precision = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[trainer.precision]
     # accelerate keeps the precision of a process's first run for all of them.
     AcceleratorState._reset_state()
@@ -624,8 +631,7 @@ def _accelerator(recipe: Recipe, model: Any) -> Any:
         accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision=precision,
-            # Batch norms share their statistics in the forward pass: there is nothing to broadcast.
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused, broadcast_buffers=False)],
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         )
     except ValueError as error:
         raise ConfigError(f"trainer.precision={trainer.precision} can't be had here: {error}") from error

@@ -145,6 +145,11 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
     for name, parameter in model.named_parameters():
         if ".pos_conv_embed." in name:  # in each checkpoint, and used by none of the models
             parameter.requires_grad_(False)
+    config = model.config
+    hides_frames = recipe.task == "pretrain" or (config.apply_spec_augment and config.mask_time_prob > 0)
+    masked: Any = getattr(model.base_model, "masked_spec_embed", None)
+    if masked is not None and not hides_frames:
+        masked.requires_grad_(False)
     if trainer.freeze_feature_encoder:
         model.freeze_feature_encoder()
     if settings.adapter is not None:
