@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wavconformer.model import attention, feature_encoder, linear, reference
+from wavconformer.model import attention, conformer, feature_encoder, linear, reference
 
 
 @pytest.fixture(scope="module", params=["fast", "plain"])
@@ -19,6 +19,7 @@ def paths(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "LEAST_PRODUCT", 0)
         patch.setattr(attention, "QUERY_BLOCK", 7)
+        patch.setattr(conformer, "PIECE", 11)
         patch.setattr(feature_encoder, "PIECE", 9)
         patch.setattr(feature_encoder, "FIRST_PIECE", 200)
         yield "fast"
