@@ -1,6 +1,6 @@
 """Word and character error rates of a checkpoint over recordings with known texts.
 
-    python -m benchmarks.heldout RECORDINGS [--model MODEL] [--recorded COLUMN]
+    python -m benchmarks.heldout RECORDINGS [--model MODEL] [--quantization int8] [--recorded COLUMN]
 
 RECORDINGS is a folder with a transcripts.tsv (columns: file, set, text, and others). With `--recorded` the texts are
 also compared, one by one, with those that another implementation gave, as recorded in that column; for this the ids
@@ -33,10 +33,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recordings", type=Path)
     parser.add_argument("--model", help="folder or Hub repository; the shipped checkpoint by default")
+    parser.add_argument("--quantization", choices=["int8"], help="round the weights")
     parser.add_argument("--recorded", help="column with another implementation's texts")
     arguments = parser.parse_args()
 
-    transcriber = load_model(arguments.model, device="cpu")
+    transcriber = load_model(arguments.model, device="cpu", quantization=arguments.quantization)
     said, heard, differing = defaultdict(list), defaultdict(list), []
     with (arguments.recordings / "transcripts.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

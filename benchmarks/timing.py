@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -67,16 +63,6 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def gemm_peak(size: int = 2048) -> float:
-    """Floating-point operations a second of a square matrix product, the best of three."""
+    """Floating-point operations a second of a square matrix product, PyTorch's own, the best of three."""
     one, other = torch.randn(size, size), torch.randn(size, size)
     return 2 * size**3 / min(seconds(lambda: one @ other) for _ in range(3))
-
-
-def peak_memory(code: str) -> int:
-    """Bytes that a Python program holds at its peak, in a process of its own."""
-    script = f"{code}\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
-    folder = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=folder, env=os.environ
-    )
-    return int(done.stdout.split()[-1])

@@ -335,6 +335,23 @@ def test_a_compiled_forward_gives_the_same(position):
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("position", POSITIONS)
+def test_the_whole_forward_is_one_graph_for_all_sizes(position):
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    model = build("ForCTC", position_embeddings_type=position, num_hidden_layers=1)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    for batch, samples in ((2, 6_000), (3, 9_000), (4, 14_321)):
+        mask = (torch.arange(samples) < torch.tensor([[samples]] + (batch - 1) * [[samples - 777]])).long()
+        with torch.no_grad():
+            expected = model(noise(batch, samples), attention_mask=mask)
+            output = compiled(noise(batch, samples), attention_mask=mask)
+        torch.testing.assert_close(output.logits, expected.logits, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()
+
+
 # --- gradients
 
 

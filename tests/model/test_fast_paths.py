@@ -10,8 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from model.builders import build
-from wavconformer.model import attention, feature_encoder
+from wavconformer.model import attention, feature_encoder, reference
+from wavconformer.model import linear as linear_module
 from wavconformer.model.convolution import depthwise_convolution, strided_convolution
+from wavconformer.model.linear import linear
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5, 10])
@@ -30,6 +32,119 @@ def test_both_ways_of_a_strided_convolution(kernel, stride, channels, has_bias):
     torch.testing.assert_close(
         one, F.conv1d(x[1:2, 3:].transpose(1, 2), weight, bias, stride=stride).transpose(1, 2), atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_gradients_of_a_strided_convolution(kernel, stride, channels, has_bias):
+    random = torch.Generator().manual_seed(0)
+
+    def leaf(*shape):
+        return torch.randn(shape, generator=random, dtype=torch.float64).requires_grad_()
+
+    inputs = [leaf(3, 47, channels), leaf(6, channels, kernel)] + ([leaf(6)] if has_bias else [])
+    bias = inputs[2] if has_bias else None
+    found = strided_convolution(inputs[0], inputs[1], bias, stride)
+    expected = reference.strided_convolution(inputs[0], inputs[1], bias, stride)
+    torch.testing.assert_close(found, expected)
+    direction = torch.randn(expected.shape, generator=random, dtype=torch.float64)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, inputs, direction), torch.autograd.grad(expected, inputs, direction), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_strided_convolution_keeps_its_input_alone_for_the_backward_pass():
+    x, weight = torch.randn(1, 400, 8, requires_grad=True), torch.randn(8, 8, 3, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda x: x):
+        strided_convolution(x, weight, None, 2)
+    assert sorted(kept) == [weight.numel(), x.numel()]
+
+
+def test_large_products_go_through_onednn_and_are_right(monkeypatch):
+    called = []
+    monkeypatch.setattr(linear_module, "_suits_onednn", lambda x: called.append(x) or True)
+    x, weight, bias = torch.randn(2, 300, 256), torch.randn(512, 256), torch.randn(512)
+    expected = F.linear(x, weight, bias)
+    torch.testing.assert_close(linear(x, weight, bias), expected)
+    assert not called  # autograd looks on
+    with torch.no_grad():
+        linear(x[:, :9], weight, bias)
+        assert not called  # too small to be worth it
+        torch.testing.assert_close(linear(x, weight, bias), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(linear(x, weight), F.linear(x, weight), atol=1e-4, rtol=1e-4)
+        assert len(called) == 4
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 3, dtype=torch.float16),
+        torch.zeros(3, 2).t(),
+        torch.zeros(0, 3),
+        torch.zeros(2, 3, device="meta"),
+    ],
+    ids=["half", "strided", "empty", "meta"],
+)
+def test_what_onednn_is_not_given(x):
+    assert not linear_module._suits_onednn(x)
+
+
+def test_autocast_still_casts():
+    x, weight = torch.randn(600, 256), torch.randn(512, 256)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert linear(x, weight).dtype is torch.bfloat16
+        assert strided_convolution(x[None], torch.randn(8, 256, 3), None, 2).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("frames", [1, 5, 8, 29])
+def test_blocks_of_queries_and_their_gradients_are_the_plain_formula(monkeypatch, frames, masked):
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
+    layer = build("Model", position_embeddings_type="relative").encoder.layers[0].self_attn
+    positions = attention.RelativePositions(build("Model").config)
+    hidden = torch.randn(2, frames, 24, requires_grad=True)
+    mask = torch.arange(frames) < torch.tensor([[frames], [max(1, frames - 3)]]) if masked else None
+    leaves = [hidden, *layer.parameters()]
+    found = layer(hidden, positions(hidden), mask)[0]
+    with reference.plain():
+        expected = layer(hidden, positions(hidden), mask)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    direction = torch.randn_like(expected)
+    for ours, plain in zip(
+        torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction), strict=True
+    ):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_a_block_that_is_made_again_drops_the_same_weights(monkeypatch):
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
+    layer = build("Model", position_embeddings_type="relative", attention_dropout=0.5).encoder.layers[0].self_attn
+    layer.double().train()
+    positions = attention.RelativePositions(build("Model").config)(torch.zeros(1, 10, 24, dtype=torch.float64))
+
+    def attend(hidden):
+        torch.manual_seed(5)
+        return layer(hidden, positions, None)[0]
+
+    hidden = torch.randn(1, 10, 24, dtype=torch.float64, requires_grad=True)
+    assert (attend(hidden) - layer.eval()(hidden, positions, None)[0]).abs().max() > 0.01
+    layer.train()
+    assert torch.autograd.gradcheck(attend, hidden)
+
+
+def test_training_keeps_no_matrix_of_all_pairs_of_frames(monkeypatch):
+    frames = 200
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 8)
+    layer = build("Model", position_embeddings_type="relative").encoder.layers[0].self_attn
+    hidden = torch.randn(1, frames, 24, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda x: x):
+        layer(hidden, attention.RelativePositions(build("Model").config)(hidden), None)
+    assert max(kept) == (2 * frames - 1) * 24 < frames * frames  # the positions are the largest
 
 
 @pytest.mark.parametrize("frames", [1, 2, 30])
@@ -52,12 +167,14 @@ def test_depthwise_convolution_and_its_gradients(frames, kernel):
 
 
 @pytest.mark.parametrize("piece", [1, 7, 40, 10_000])
+@pytest.mark.parametrize("first_piece", [1, 200, 100_000])
 @pytest.mark.parametrize("samples", [400, 3_217, 8_000])
-def test_the_waveform_in_pieces_is_the_waveform_whole(monkeypatch, piece, samples):
+def test_the_waveform_in_pieces_is_the_waveform_whole(monkeypatch, piece, first_piece, samples):
     model = build("Model", feat_extract_norm="layer")
     audio = torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
     expected = model.feature_extractor(audio, None).detach()
-    monkeypatch.setattr(feature_encoder, "FIRST_PIECE", piece)
+    monkeypatch.setattr(feature_encoder, "PIECE", piece)
+    monkeypatch.setattr(feature_encoder, "FIRST_PIECE", first_piece)
     with torch.no_grad():
         assert model.feature_extractor._may_go_in_pieces(audio)
         torch.testing.assert_close(model.feature_extractor(audio, None), expected, atol=1e-5, rtol=1e-5)

@@ -16,6 +16,8 @@ from wavconformer.model.lengths import least_adapter_frames, least_samples, leas
 
 from .builders import CLASSES, NORMS, POSITIONS, WITH_ADAPTER, WITH_LAYER_SUM, build, build_pair, noise, pad
 
+pytestmark = pytest.mark.usefixtures("paths")
+
 TOLERANCE = 1e-4
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plain": (CLASSES, {}),

@@ -35,6 +35,8 @@ from .builders import (
     task_arguments,
 )
 
+pytestmark = pytest.mark.usefixtures("paths")
+
 VARIANTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "plain": (CLASSES, {}),
     "adapter": (WITH_ADAPTER, {"add_adapter": True}),

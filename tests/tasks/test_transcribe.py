@@ -10,6 +10,7 @@ import transformers
 import wavconformer
 from wavconformer import AudioError, CheckpointError, Transcriber, load_audio
 from wavconformer.files import ASSETS
+from wavconformer.tasks import transcribe as transcribing
 
 
 def test_the_shipped_model_reads_the_samples(transcriber, sample_texts):
@@ -163,3 +164,67 @@ def test_a_language_chooses_vocabulary_and_adapters(tmp_path, transcriber, sampl
         french = wavconformer.load_model(tmp_path, device="cpu", target_lang="fra")
         assert french.model.target_lang == "fra"
         assert isinstance(french(sample).text, str)
+
+
+# --- many
+
+
+def test_many_give_what_each_gives_alone_in_order(transcriber, sample_texts):
+    paths = [*sample_texts, *reversed(sample_texts)]
+    expected = [transcriber(path) for path in paths]
+    for seconds in (0.5, 5.0, 100.0):
+        assert [*transcriber.many(paths, batch_seconds=seconds)] == expected
+
+
+def test_many_read_no_further_ahead_than_they_must(transcriber, monkeypatch):
+    monkeypatch.setattr(transcribing, "AHEAD", 2)
+    read = []
+
+    def sources():
+        for number in range(50):
+            read.append(number)
+            yield np.zeros(16_000, np.float32)
+
+    results = transcriber.many(sources(), sampling_rate=16_000, batch_seconds=2.0)
+    assert not read
+    assert next(results).text == ""
+    assert len(read) == 4
+    assert len([*results]) == 49
+
+
+def test_many_with_bad_ones_among_them(transcriber, sample, tmp_path):
+    empty, short = tmp_path / "empty.wav", np.zeros(100, np.float32)
+    empty.touch()
+    results = [*transcriber.many([sample, empty, tmp_path / "missing.wav", sample], on_error="return")]
+    assert [type(result).__name__ for result in results] == ["Transcript", "AudioError", "AudioError", "Transcript"]
+    assert results[0] == results[3] == transcriber(sample)
+    with pytest.raises(AudioError, match="empty"):
+        [*transcriber.many([sample, empty])]
+    loud = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
+    results = [*transcriber.many([loud, short, loud], sampling_rate=16_000, on_error="return")]
+    assert isinstance(results[1], AudioError)
+    assert "6.2 ms long" in str(results[1])
+    with pytest.raises(AudioError, match=r"6.2 ms long"):
+        [*transcriber.many([loud, short, loud], sampling_rate=16_000)]
+
+
+def test_one_of_a_batch_at_fault_takes_no_other_with_it(transcriber, sample, tmp_path, monkeypatch):
+    good = Transcriber._run
+
+    def run(self, input_values, attention_mask):
+        if input_values.shape[1] > 45_000:
+            raise RuntimeError("not enough memory: you tried to allocate")
+        return good(self, input_values, attention_mask)
+
+    monkeypatch.setattr(Transcriber, "_run", run)
+    random = np.random.default_rng(0)
+    sources = [random.standard_normal(size).astype(np.float32) for size in (44_000, 45_500, 44_500)]
+    results = [*transcriber.many(sources, sampling_rate=16_000, batch_seconds=60, on_error="return")]
+    assert [type(result).__name__ for result in results] == ["Transcript", "AudioError", "Transcript"]
+    assert "too long to transcribe at once" in str(results[1])
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_batch_of_no_length(transcriber, seconds):
+    with pytest.raises(ValueError, match=r"batch_seconds is .*, but must be positive"):
+        [*transcriber.many([], batch_seconds=seconds)]

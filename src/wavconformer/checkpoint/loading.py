@@ -101,6 +101,12 @@ def load_tensors(
     return info
 
 
+def rounded_layers(model: SpeechModel, tensors: Mapping[str, LazyTensor]) -> set[str]:
+    """The names that those layers have in the model whose weights in the checkpoint are int8."""
+    scale, prefix = ".weight_scale", PREFIX if model.base_model is not model else ""  # all are the backbone's
+    return {prefix + name.removeprefix(PREFIX).removesuffix(scale) for name in tensors if name.endswith(scale)}
+
+
 def _match_names(tensors: Mapping[str, LazyTensor], expected: Mapping[str, Tensor]) -> dict[str, LazyTensor]:
     """The tensors by the model's names: prefix added or taken away, old names replaced."""
     has_prefix = any(name.startswith(PREFIX) for name in tensors)

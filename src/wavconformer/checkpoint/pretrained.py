@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from wavconformer.checkpoint.loading import LoadingInfo, load_tensors, report
+from wavconformer.checkpoint.loading import LoadingInfo, load_tensors, report, rounded_layers
 from wavconformer.checkpoint.weights import (
     INT8,
     SAFETENSORS,
@@ -24,7 +24,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.files import Source, first_line, push_folder, staged, write_json
 from wavconformer.model.base import SpeechModel
-from wavconformer.model.quantization import quantize, require_int8
+from wavconformer.model.quantization import prepare, quantize, require_int8
 
 Model = TypeVar("Model", bound="PreTrained")
 
@@ -91,7 +91,7 @@ class PreTrained(SpeechModel):
         with open_weights(source, use_safetensors) as tensors:
             model = cls._on_meta(config, model_arguments)
             if is_rounded:
-                quantize(model, values=False)
+                prepare(model, rounded_layers(model, tensors))
             info = load_tensors(
                 model,
                 tensors,

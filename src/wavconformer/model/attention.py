@@ -17,8 +17,11 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model import reference
 from wavconformer.model.layers import Linear
 
-# Queries that relative attention handles at once: bounds its memory to O(block · T).
+# Queries that relative attention handles at once: bounds its memory to O(block · T). For long recordings they are
+# fewer, so that a block has no more scores than this (24 MB): a larger matrix is slower to be had than to be filled.
 QUERY_BLOCK = 256
+BLOCK_SCORES = 6_000_000
+LEAST_BLOCK = 32
 # Projected positions are kept between calls for at most so many frames: 8 MB a layer of the large shape at 1,000.
 KEPT_FRAMES = 2000
 
@@ -173,11 +176,12 @@ class RelativeSelfAttention(SelfAttention):
             return self._attend_visibly(q_u, k, v, bias if keys is None else bias.masked_fill(~keys, -math.inf))
         if output_attentions:
             return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
-        if frames <= QUERY_BLOCK or reference.is_traced():
+        size = frames if reference.is_traced() else min(frames, _block_size(q))
+        if size == frames:
             return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
         blocks = []
-        for start in range(0, frames, QUERY_BLOCK):
-            queries = slice(start, min(start + QUERY_BLOCK, frames))
+        for start in range(0, frames, size):
+            queries = slice(start, min(start + size, frames))
             arguments = (q_u[:, :, queries], q_v[:, :, queries], k, v, p, keys, start, frames)
             if torch.is_grad_enabled():
                 # Its scores are made again in the backward pass: kept, they would be O(T²) after all.
@@ -247,6 +251,12 @@ class RelativeSelfAttention(SelfAttention):
         # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
         rows = skewed.view(*q.shape[:2], count, width - 1).narrow(3, 0, frames) if count > 1 else scores
         return rows if keys is None else rows.masked_fill(~keys, -math.inf)
+
+
+def _block_size(q: Tensor) -> int:
+    """Queries (B, H, T, K) to handle at once."""
+    batch, heads, frames, _ = q.shape
+    return min(QUERY_BLOCK, max(LEAST_BLOCK, BLOCK_SCORES // (batch * heads * frames)))
 
 
 SCHEMES: dict[str | None, tuple[type[nn.Module] | None, type[SelfAttention]]] = {

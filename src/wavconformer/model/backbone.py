@@ -147,7 +147,8 @@ class Backbone(SpeechModel):
             )
         if not input_values.shape[0]:
             raise ValueError("input_values holds no utterance: the batch is empty.")
-        if not is_traced():
+        # One number says of each row whether all of its samples are finite, unless they are so large that it can't.
+        if not is_traced() and not input_values.sum(-1).isfinite().all():
             finite = input_values.isfinite().all(-1)
             if not finite.all():
                 row = int((~finite).nonzero()[0])

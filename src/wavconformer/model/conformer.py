@@ -15,6 +15,9 @@ from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, s
 from wavconformer.model.convolution import depthwise_convolution
 from wavconformer.model.layers import DepthwiseConv, LayerNorm, Linear, PointwiseConv
 
+# On a CPU, without autograd, the frames that a feed-forward takes at a time: its wide middle then stays in the cache.
+PIECE = 512
+
 
 class FeedForward(nn.Module):
     """Two linear layers with an activation between."""
@@ -29,6 +32,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) → (B, T, D)."""
+        if reference.is_unseen() and x.device.type == "cpu":
+            pieces = [self._through(piece) for piece in torch.split(x.flatten(0, -2), PIECE)]
+            return torch.cat(pieces).view(x.shape) if len(pieces) > 1 else pieces[0].view(x.shape)
+        return self._through(x)
+
+    def _through(self, x: Tensor) -> Tensor:
         x = F.dropout(self.activation(self.intermediate_dense(x)), self.inner_dropout, self.training)
         return F.dropout(self.output_dense(x), self.dropout, self.training)
 

@@ -16,11 +16,11 @@ from wavconformer.model.layers import LayerNorm, Linear, StridedConv
 from wavconformer.model.lengths import conv_length, length_mask
 
 # On a CPU, without autograd, the layers go in pieces of time: all of them in pieces of so many of the encoder's frames
-# (20 s), which bounds their memory; and within one the first layers, whose frames are many, in pieces of their output
-# that stay in the cache.
+# (20 s), which bounds their memory; and within one the first layers, whose frames are many, in pieces of so many values
+# of their output, which stay in the cache.
 PIECE = 1000
 FIRST_LAYERS = 2
-FIRST_PIECE = 800
+FIRST_PIECE = 400_000
 
 
 class NormOverTime(nn.Module):
@@ -116,7 +116,8 @@ class FeatureEncoder(nn.Module):
 
     def _on_piece(self, x: Tensor) -> Tensor:
         first, later = self._layers[:FIRST_LAYERS], self._layers[FIRST_LAYERS:]
-        x = in_pieces(x, first, FIRST_PIECE, lambda piece: _through(first, piece))
+        frames = max(1, FIRST_PIECE // (x.shape[0] * first[-1].conv.out_channels))
+        x = in_pieces(x, first, frames, lambda piece: _through(first, piece))
         return _through(later, x)
 
 

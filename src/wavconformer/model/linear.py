@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from wavconformer.model import reference
 
-# Smaller weights go through PyTorch's default: oneDNN prepares itself for each new shape, some 0.4 ms, which they don't
-# win back.
-LEAST_WEIGHTS = 1 << 19
+# Products of fewer multiplications go through PyTorch's default: oneDNN prepares itself for each new shape, which takes
+# some 0.4 ms that they don't win back.
+LEAST_PRODUCT = 1 << 25
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,7 +23,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if (
         reference.is_unseen()
-        and weight.numel() >= LEAST_WEIGHTS
+        and x.numel() * weight.shape[0] >= LEAST_PRODUCT
         and weight.is_contiguous()
         and _suits_onednn(x)
         and _suits_onednn(weight)

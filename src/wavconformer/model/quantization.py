@@ -7,7 +7,7 @@ nothing else in its batch, as in full precision; one scale for a whole tensor, t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +32,7 @@ class Int8Layer(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], stride: int, has_bias: bool) -> None:
         super().__init__()
+        self.out_channels = shape[0]
         self.kernel_size = shape[2:] or (1,)
         self.stride = (stride,)
         self.weight = nn.Parameter(torch.empty(shape, dtype=torch.int8), requires_grad=False)
@@ -136,28 +137,36 @@ def require_int8() -> None:
         raise ValueError(f"quantization='int8' isn't possible here: {lacking}. Load the model without it.")
 
 
-def quantize(model: nn.Module, *, values: bool = True) -> None:
-    """Replaces the large linear layers and convolutions of a model's backbone by int8 ones, in place, and freezes it.
+def quantize(model: nn.Module) -> None:
+    """Rounds the large linear layers and convolutions of a model's backbone to int8, in place, and freezes it.
 
-    values: False leaves theirs unset, to be loaded. Heads and language adapters stay as they are.
-
-    Raises ValueError where int8 isn't possible.
+    Heads and language adapters stay as they are. Raises ValueError where int8 isn't possible.
     """
     require_int8()
-    for owner, name, layer in list(_large_layers(model)):
-        rounded = Int8Layer.shaped_like(layer)
-        if values:
+    backbone = getattr(model, "base_model", model)
+    spared = {
+        id(part) for adapter in backbone.modules() if isinstance(adapter, LanguageAdapter) for part in adapter.modules()
+    }
+    for owner, name, layer in list(_layers(backbone)):
+        if layer.weight.numel() >= LEAST_WEIGHTS and id(layer) not in spared:
+            rounded = Int8Layer.shaped_like(layer)
             rounded.take(layer)
-        setattr(owner, name, rounded)
+            setattr(owner, name, rounded)
     model.requires_grad_(False)
 
 
-def _large_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear | nn.Conv1d]]:
-    backbone = getattr(model, "base_model", model)
-    assert isinstance(backbone, nn.Module)
-    for owner in backbone.modules():
-        if isinstance(owner, LanguageAdapter):
-            continue
+def prepare(model: nn.Module, names: Collection[str]) -> None:
+    """Makes the layers of those names, as `model.named_modules` has them, int8 ones whose values are to be loaded."""
+    paths = {id(module): path for path, module in model.named_modules()}
+    for owner, name, layer in list(_layers(model)):
+        if paths[id(layer)] in names:
+            setattr(owner, name, Int8Layer.shaped_like(layer))
+    model.requires_grad_(False)
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear | nn.Conv1d]]:
+    """What can be rounded: the layer, its owner, and its name there."""
+    for owner in model.modules():
         for name, layer in owner.named_children():
-            if isinstance(layer, (Linear, PointwiseConv, StridedConv)) and layer.weight.numel() >= LEAST_WEIGHTS:
+            if isinstance(layer, (Linear, PointwiseConv, StridedConv)):
                 yield owner, name, layer
