@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import random
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -47,6 +46,7 @@ VERSION = 1
 """Goes up when the same seed gives another corpus."""
 
 PART = 512  # utterances of a shard, which one worker makes in one go
+KINDS = ("commands", "open")
 COMMANDS = 0.3  # share of utterances; the others are open sentences
 BIBLE = 0.55  # share of open sentences
 VALIDATION = 200  # sentences of each kind
@@ -108,7 +108,7 @@ class Script:
         while True:
             is_command = draw.random() < COMMANDS
             text = self._command(draw) if is_command else self._open(sources, draw)
-            kind = "commands" if is_command else "open"
+            kind = KINDS[not is_command]
             yield self._line(f"train-{number:06d}", text, kind, _voice(TRAINING, draw), draw)
             number += 1
 
@@ -123,7 +123,7 @@ class Script:
     ) -> list[Line]:
         lines = []
         for number in range(2 * count):
-            kind = "commands" if number < count else "open"
+            kind = KINDS[number >= count]
             text = self._command(draw) if kind == "commands" else self._open(sources, draw)
             self._held_out.add(text)
             lines.append(self._line(f"{name}-{number:04d}", text, kind, _voice(voices, draw), draw, condition))
@@ -245,16 +245,20 @@ def _flac(samples: Samples, level_db: float = 0.0) -> bytes:
 
 
 def _finish(folder: Path, count: int) -> None:
-    """Puts the parts of a set together, as `wavconformer prepare` leaves a corpus."""
-    offsets, seconds, offset = array("q"), array("f"), 0
-    with atomic(folder / MANIFEST_FILE) as temporary, temporary.open("wb") as manifest:
-        for number in range(count):
-            for line in _part_file(folder, number).read_bytes().splitlines(keepends=True):
-                manifest.write(line)
-                offsets.append(offset)
-                seconds.append(json.loads(line)["seconds"])
-                offset += len(line)
-    write_index(folder / MANIFEST_FILE, offsets, seconds)
+    """Puts the parts of a set together, as `wavconformer prepare` leaves a corpus; and each kind by itself."""
+    lines = [
+        line for number in range(count) for line in _part_file(folder, number).read_bytes().splitlines(keepends=True)
+    ]
+    _write_manifest(folder / MANIFEST_FILE, lines)
+    for kind in KINDS:
+        _write_manifest(folder / f"{kind}.jsonl", [line for line in lines if json.loads(line)["label"] == kind])
+
+
+def _write_manifest(path: Path, lines: list[bytes]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"".join(lines))
+    offsets = np.cumsum([0, *map(len, lines)])[:-1]
+    write_index(path, offsets, (json.loads(line)["seconds"] for line in lines))
 
 
 def _make_surroundings(out: Path, seed: int) -> None:
