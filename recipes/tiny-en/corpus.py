@@ -12,11 +12,15 @@ import hashlib
 import io
 import json
 import multiprocessing
+import os
 import random
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -173,7 +177,7 @@ def make(
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
-        ProcessPoolExecutor(workers, context) as pool,
+        ProcessPoolExecutor(workers, context, _start) as pool,
     ):
         task = bar.add_task("speaking", total=len(work))
         parts = [pool.submit(_make_part, *one) for one in work]
@@ -181,8 +185,10 @@ def make(
             for part in as_completed(parts):
                 part.result()
                 bar.advance(task)
+        except BrokenProcessPool as error:
+            raise DataError("A worker was ended from outside. The same command goes on where it stopped.") from error
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
     _make_surroundings(out, seed)
     for name, lines in sets.items():
@@ -190,6 +196,19 @@ def make(
     report = _report(out, list(sets), script)
     write_json(out / "report.json", report)
     return report
+
+
+def _start() -> None:
+    """Has a worker end at once at Ctrl-C, and with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _check_heading(out: Path, seed: int, exclusion: Exclusion) -> None:
