@@ -1,0 +1,369 @@
+"""Makes the corpus of the recipe: text, voices, noises and rooms, as folders that `wavconformer finetune` reads.
+
+    python recipes/tiny-en/corpus.py OUT --hours 30 --seed 0 --workers 2 [--exclude FILE]
+
+The same seed, engines and excluded sentences give the same corpus. A run that was interrupted goes on where it stopped,
+and more hours with the same seed add to what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import soundfile
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from wavconformer.audio import SAMPLE_RATE
+from wavconformer.errors import DataError, WavConformerError
+from wavconformer.files import atomic, write_json, write_text
+from wavconformer.training.corpus import write_index
+from wavconformer.training.manifest import MANIFEST_FILE
+from wavconformer.training.shards import ShardWriter
+from wavconformer.training.utterance import Utterance
+
+sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
+from commands import phrase
+from sentences import Exclusion, open_sentences
+from surroundings import CONDITIONS, Samples, babble, training_noise, training_room
+from voices import TRAINING, UNHEARD, Manner, Speaker, Voice, expected_seconds, manner, require
+
+VERSION = 1
+"""Goes up when the same seed gives another corpus."""
+
+PART = 512  # utterances of a shard, which one worker makes in one go
+KINDS = ("commands", "open")
+COMMANDS = 0.3  # share of utterances; the others are open sentences
+BIBLE = 0.55  # share of open sentences
+VALIDATION = 200  # sentences of each kind
+TEST = 60  # sentences of each kind, for each voice and condition
+NOISES, ROOMS = 40, 80
+LEVELS_DB = (-12.0, 0.0)
+
+_PARTS = ".parts"  # folder of a set: a file for each shard that is complete
+_HEADING = "corpus.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is to be said: by whom, how, and under which condition of the tests."""
+
+    id: str
+    text: str
+    kind: str
+    voice: Voice
+    manner: Manner
+    level_db: float
+    condition: str | None = None
+
+
+class Script:
+    """All that is to be said, drawn from a seed: the sets that are held out first, and then training without end."""
+
+    def __init__(self, seed: int, exclusion: Exclusion) -> None:
+        self._seed = seed
+        bible, fortunes = ([one for one in pool if one not in exclusion] for pool in open_sentences(seed))
+        self.open_count = len(bible) + len(fortunes)
+        self._exclusion = exclusion
+        self._held_out: set[str] = set()
+        draw = self._draw("held out")
+        sources = iter(bible), iter(fortunes)
+        self.sets: dict[str, list[Line]] = {"valid": self._held_out_set("valid", TRAINING, VALIDATION, sources, draw)}
+        for voice in UNHEARD:
+            name = f"test-voice-{str(voice).replace(' ', '-').replace('+', '-').lower()}"
+            self.sets[name] = self._held_out_set(name, (voice,), TEST, sources, draw)
+        for condition in CONDITIONS:
+            name = f"test-{condition}"
+            self.sets[name] = self._held_out_set(name, TRAINING, TEST, sources, draw, condition)
+        self._bible, self._fortunes = list(sources[0]), list(sources[1])
+
+    def training(self, hours: float) -> list[Line]:
+        """The first lines of training, as many as last about so many hours, in whole parts."""
+        lines: list[Line] = []
+        seconds = 0.0
+        for line in self._training():
+            if seconds >= hours * 3600 and len(lines) % PART == 0:
+                return lines
+            lines.append(line)
+            seconds += expected_seconds(line.voice, line.manner, line.text)
+        raise AssertionError("training ends never")
+
+    def _training(self) -> Iterator[Line]:
+        draw, sources = self._draw("training"), (cycle(self._bible), cycle(self._fortunes))
+        number = 0
+        while True:
+            is_command = draw.random() < COMMANDS
+            text = self._command(draw) if is_command else self._open(sources, draw)
+            kind = KINDS[not is_command]
+            yield self._line(f"train-{number:06d}", text, kind, _voice(TRAINING, draw), draw)
+            number += 1
+
+    def _held_out_set(
+        self,
+        name: str,
+        voices: tuple[Voice, ...],
+        count: int,
+        sources: tuple[Iterator[str], Iterator[str]],
+        draw: random.Random,
+        condition: str | None = None,
+    ) -> list[Line]:
+        lines = []
+        for number in range(2 * count):
+            kind = KINDS[number >= count]
+            text = self._command(draw) if kind == "commands" else self._open(sources, draw)
+            self._held_out.add(text)
+            lines.append(self._line(f"{name}-{number:04d}", text, kind, _voice(voices, draw), draw, condition))
+        return lines
+
+    def _line(
+        self, name: str, text: str, kind: str, voice: Voice, draw: random.Random, condition: str | None = None
+    ) -> Line:
+        return Line(name, text, kind, voice, manner(voice, draw), draw.uniform(*LEVELS_DB), condition)
+
+    def _command(self, draw: random.Random) -> str:
+        while (text := phrase(draw)) in self._held_out or text in self._exclusion:
+            pass
+        return text
+
+    @staticmethod
+    def _open(sources: tuple[Iterator[str], Iterator[str]], draw: random.Random) -> str:
+        return next(sources[0 if draw.random() < BIBLE else 1])
+
+    def _draw(self, purpose: str) -> random.Random:
+        return random.Random(f"{self._seed} {purpose}")
+
+
+def _voice(voices: tuple[Voice, ...], draw: random.Random) -> Voice:
+    (voice,) = draw.choices(voices, [voice.weight for voice in voices])
+    return voice
+
+
+def make(
+    out: Path, hours: float, seed: int, workers: int, exclusion: Exclusion, console: Console | None = None
+) -> dict[str, Any]:
+    """Makes or completes the corpus in the folder `out`; returns what its report.json says.
+
+    Raises DataError where an engine or a text is missing, and where the folder holds a corpus of something else.
+    """
+    require((*TRAINING, *UNHEARD))
+    _check_heading(out, seed, exclusion)
+    script = Script(seed, exclusion)
+    sets = {**script.sets, "train": script.training(hours)}
+    work = [
+        (out / name, number, lines[number * PART : (number + 1) * PART], seed)
+        for name, lines in sets.items()
+        for number in range(-(-len(lines) // PART))
+        if not _part_file(out / name, number).is_file()
+    ]
+    columns = (TextColumn("speaking"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    context = multiprocessing.get_context("spawn")
+    with (
+        Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
+        ProcessPoolExecutor(workers, context, _start) as pool,
+    ):
+        task = bar.add_task("speaking", total=len(work))
+        parts = [pool.submit(_make_part, *one) for one in work]
+        try:
+            for part in as_completed(parts):
+                part.result()
+                bar.advance(task)
+        except BrokenProcessPool as error:
+            raise DataError("A worker was ended from outside. The same command goes on where it stopped.") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    _make_surroundings(out, seed)
+    for name, lines in sets.items():
+        _finish(out / name, -(-len(lines) // PART))
+    report = _report(out, list(sets), script)
+    write_json(out / "report.json", report)
+    return report
+
+
+def _start() -> None:
+    """Has a worker end at once at Ctrl-C, and with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _check_heading(out: Path, seed: int, exclusion: Exclusion) -> None:
+    digest = hashlib.sha256("\n".join(sorted(exclusion.sentences)).encode()).hexdigest()
+    heading = {"version": VERSION, "seed": seed, "excluded": len(exclusion.sentences), "excluded_sha256": digest}
+    path = out / _HEADING
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != heading:
+        raise DataError(f"'{out}' holds a corpus of another seed, version or exclusion: give another folder.")
+    write_json(path, heading)
+
+
+def _part_file(folder: Path, number: int) -> Path:
+    return folder / _PARTS / f"{number:06d}.jsonl"
+
+
+def _make_part(folder: Path, number: int, lines: list[Line], seed: int) -> None:
+    """Speaks the lines of a part into a shard, and notes them once that is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    speaker = Speaker(_number(seed, folder.name, number))
+    shards = ShardWriter(folder, number, size=1 << 62)
+    notes = []
+    for line in lines:
+        samples = speaker(line.voice, line.manner, line.text)
+        if line.condition is not None:
+            samples = CONDITIONS[line.condition](samples, np.random.default_rng(_number(seed, line.id)))
+        shard, offset = shards.write(f"{line.id}.flac", data := _flac(samples, line.level_db))
+        utterance = Utterance(
+            id=line.id,
+            audio=str(shard),
+            text=line.text,
+            speaker=str(line.voice),
+            label=line.kind,
+            seconds=round(len(samples) / SAMPLE_RATE, 4),
+            offset=offset,
+            size=len(data),
+        )
+        notes.append(json.dumps(utterance.as_dict(folder.absolute())) + "\n")
+    shards.close()
+    write_text(_part_file(folder, number), "".join(notes))
+
+
+def _number(*parts: object) -> int:
+    """A number of 31 bits that goes with these parts."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little") >> 1
+
+
+def _flac(samples: Samples, level_db: float = 0.0) -> bytes:
+    """The samples as a FLAC file of 16 bits, their peak at 0.9 of full scale less the level."""
+    peak = float(np.abs(samples).max())
+    file = io.BytesIO()
+    soundfile.write(file, samples / peak * 0.9 * 10 ** (level_db / 20), SAMPLE_RATE, "PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def _finish(folder: Path, count: int) -> None:
+    """Puts the parts of a set together, as `wavconformer prepare` leaves a corpus; and each kind by itself."""
+    lines = [
+        line for number in range(count) for line in _part_file(folder, number).read_bytes().splitlines(keepends=True)
+    ]
+    _write_manifest(folder / MANIFEST_FILE, lines)
+    for kind in KINDS:
+        _write_manifest(folder / f"{kind}.jsonl", [line for line in lines if json.loads(line)["label"] == kind])
+
+
+def _write_manifest(path: Path, lines: list[bytes]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(b"".join(lines))
+    offsets = np.cumsum([0, *map(len, lines)])[:-1]
+    write_index(path, offsets, (json.loads(line)["seconds"] for line in lines))
+
+
+def _make_surroundings(out: Path, seed: int) -> None:
+    """Writes the noises and rooms that training mixes in."""
+    random_ = np.random.default_rng(_number(seed, "surroundings"))
+    draw, speaker = random.Random(f"{seed} babble"), Speaker(seed)
+    talkers = [voice for voice in TRAINING if voice.engine != "piper"]
+    for number in range(NOISES):
+        seconds = 20.0
+        if number % 4 == 0:
+            some = [_voice(tuple(talkers), draw) for _ in range(draw.randint(3, 7))]
+            spoken = [speaker(one, manner(one, draw), " ".join(phrase(draw) for _ in range(4))) for one in some]
+            noise = babble(spoken, seconds, random_)
+        else:
+            noise = training_noise(number, seconds, random_)
+        _write(out / "noise" / f"{number:03d}.flac", noise)
+    for number in range(ROOMS):
+        _write(out / "rooms" / f"{number:03d}.flac", training_room(random_))
+
+
+def _write(path: Path, samples: Samples) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(_flac(samples))
+
+
+def _report(out: Path, names: list[str], script: Script) -> dict[str, Any]:
+    """What the corpus is made of."""
+    report: dict[str, Any] = {"open_sentences": script.open_count}
+    for name in names:
+        by_voice: Counter[str] = Counter()
+        by_kind: Counter[str] = Counter()
+        letters: Counter[str] = Counter()
+        texts: set[str] = set()
+        words: set[str] = set()
+        count = 0
+        with (out / name / MANIFEST_FILE).open(encoding="utf-8") as manifest:
+            for entry in map(json.loads, manifest):
+                count += 1
+                by_voice[_group(entry["speaker"])] += entry["seconds"]
+                by_kind[entry["label"]] += entry["seconds"]
+                letters.update(entry["text"])
+                texts.add(entry["text"])
+                words.update(entry["text"].split())
+        report[name] = {
+            "utterances": count,
+            "hours": round(by_kind.total() / 3600, 3),
+            "hours_by_voice": {voice: round(value / 3600, 3) for voice, value in by_voice.most_common()},
+            "hours_by_kind": {kind: round(value / 3600, 3) for kind, value in by_kind.most_common()},
+            "distinct_texts": len(texts),
+            "distinct_words": len(words),
+            "characters": dict(letters.most_common()),
+        }
+    return report
+
+
+_OWN_GROUP = {str(voice) for voice in (*TRAINING, *UNHEARD) if voice.weight >= 1}
+
+
+def _group(voice: str) -> str:
+    return voice if voice in _OWN_GROUP else "espeak-ng, others"
+
+
+def main(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    hours: Annotated[float, typer.Option(min=0.01, help="Hours to train on, about.")] = 30.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that speak.")] = 2,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Sentences never to train on: a table or JSONL with 'text', or plain lines."),
+    ] = None,
+) -> None:
+    """Make a corpus of synthetic English speech, with noises and rooms, and sets to validate and test on."""
+    console = Console(stderr=True)
+    try:
+        report = make(out, hours, seed, workers, Exclusion.read(exclude or []), console)
+    except WavConformerError as error:
+        console.print(f"[red]{error}[/red]", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
+        raise typer.Exit(130) from None
+    for name, part in report.items():
+        if isinstance(part, dict):
+            typer.echo(f"{name:40s} {part['utterances']:7,d} utterances {part['hours']:8.2f} h")
+
+
+if __name__ == "__main__":
+    typer.run(main)
