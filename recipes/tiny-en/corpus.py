@@ -33,12 +33,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from wavconformer.audio import SAMPLE_RATE
+from wavconformer.data.corpus import write_index
+from wavconformer.data.manifest import MANIFEST_FILE
+from wavconformer.data.shards import ShardWriter
+from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError, WavConformerError
 from wavconformer.files import atomic, write_json, write_text
-from wavconformer.training.corpus import write_index
-from wavconformer.training.manifest import MANIFEST_FILE
-from wavconformer.training.shards import ShardWriter
-from wavconformer.training.utterance import Utterance
 
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
 from commands import phrase

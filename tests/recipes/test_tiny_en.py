@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wavconformer.data.corpus import Corpus
+from wavconformer.data.examine import read_tokenizer
+from wavconformer.data.utterance import load_utterance
 from wavconformer.errors import DataError
-from wavconformer.training.corpus import Corpus
-from wavconformer.training.examine import read_tokenizer
 from wavconformer.training.recipe import read_recipe
-from wavconformer.training.utterance import load_utterance
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny-en"
 sys.path.insert(0, str(RECIPE))  # a recipe is a folder of scripts, no package
