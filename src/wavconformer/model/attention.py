@@ -21,7 +21,7 @@ from wavconformer.model.layers import Linear
 # fewer, so that a block has no more scores than this (24 MB): a larger matrix is slower to be had than to be filled.
 QUERY_BLOCK = 256
 BLOCK_SCORES = 6_000_000
-LEAST_BLOCK = 32
+LEAST_BLOCK = 128
 # Projected positions are kept between calls for at most so many frames: 8 MB a layer of the large shape at 1,000.
 KEPT_FRAMES = 2000
 
