@@ -126,8 +126,6 @@ def transcribe(
     read is reported and the others go on; the exit code is then 1.
     """
     targets = None if output is None else _targets(files, output, format)
-    if engine is not Engine.onnx:
-        _use_threads(threads)
     from wavconformer.tasks.transcribe import Transcript, load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
@@ -495,13 +493,6 @@ def _settings(options: list[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[name] = value
     return settings
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 @contextmanager

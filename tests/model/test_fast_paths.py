@@ -79,6 +79,37 @@ def test_large_products_go_through_onednn_and_are_right(monkeypatch):
         assert len(called) == 4
 
 
+def test_what_onednn_is_given():
+    assert torch.backends.mkldnn.is_available()
+    x, weight = torch.randn(600, 256), torch.randn(512, 256)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        linear(x, weight)
+    assert any("_linear_pointwise" in event.name for event in profile.events())
+
+
+def test_functional_transforms_see_ordinary_operations(monkeypatch):
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
+    monkeypatch.setattr(linear_module, "LEAST_PRODUCT", 0)
+    model = build("Model", position_embeddings_type="relative")
+    audio = torch.randn(1, 4_000)
+
+    def loss(x):
+        return model(x).last_hidden_state.square().sum()
+
+    leaf = audio.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf), leaf)
+    torch.testing.assert_close(torch.func.grad(loss)(audio), expected, atol=1e-4, rtol=1e-4)
+    x, weight = torch.randn(5, 8), torch.randn(6, 8)
+    with torch.no_grad():
+        _, tangent = torch.func.jvp(lambda x: linear(x, weight), (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(tangent, torch.ones_like(x) @ weight.t())
+
+
+def test_the_feature_encoder_on_the_meta_device():
+    encoder = build("Model").feature_extractor.to("meta")
+    assert encoder(torch.zeros(1, 4_000, device="meta"), None).shape == (1, 12, 14)
+
+
 @pytest.mark.parametrize(
     "x",
     [

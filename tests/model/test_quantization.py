@@ -156,6 +156,48 @@ def test_copies_and_changed_weights(rounded_tiny):
     assert not torch.equal(model(noise(1, 6_000)).logits, expected)
 
 
+def test_it_runs_where_it_was_loaded_for_inference_alone(rounded_tiny):
+    with torch.inference_mode():
+        model = Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", quantization="int8")
+        found, expected = (m(noise(1, 6_000)).logits.flatten() for m in (model, rounded_tiny))
+    assert F.cosine_similarity(found, expected, dim=0) > 0.999
+
+
+@torch.no_grad()
+def test_other_floating_types_around_it(rounded_tiny, tmp_path):
+    expected = rounded_tiny(noise(1, 6_000)).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = rounded_tiny(noise(1, 6_000)).logits
+    for logits in (mixed, copy.deepcopy(rounded_tiny).bfloat16()(noise(1, 6_000)).logits):
+        assert F.cosine_similarity(logits.float().flatten(), expected.flatten(), dim=0) > 0.99
+    Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", dtype=torch.float16).save_pretrained(tmp_path)
+    model = Wav2Vec2ConformerForCTC.from_pretrained(tmp_path, quantization="int8", dtype="auto")
+    assert model.dtype is torch.float32
+    assert model(noise(1, 6_000)).logits.isfinite().all()
+
+
+def test_the_weights_decide_what_is_int8_not_the_configuration(rounded_tiny, tmp_path):
+    rounded_tiny.save_pretrained(tmp_path / "small")
+    config = wavconformer.Wav2Vec2ConformerConfig.from_pretrained(tmp_path / "small")
+    model = Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", config=config)
+    assert not layers(model)
+    model.save_pretrained(tmp_path / "full")
+    assert (tmp_path / "full" / "model.safetensors").exists()
+    assert "quantization_config" not in json.loads((tmp_path / "full" / "config.json").read_text())
+    assert layers(Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", config=config, quantization="int8"))
+
+
+def test_check_takes_it_for_whole(rounded_tiny, tmp_path):
+    from wavconformer.tasks.check import check
+
+    rounded_tiny.save_pretrained(tmp_path)
+    wavconformer.AutoProcessor.from_pretrained("tiny-en").save_pretrained(tmp_path)
+    findings = {finding.name: finding.passed for finding in check(tmp_path)}
+    assert findings["padding"]
+    assert findings["transformers"] is None
+    assert False not in findings.values()
+
+
 def test_training_is_refused(rounded_tiny):
     model = copy.deepcopy(rounded_tiny).train()
     arguments = task_arguments("ForCTC", model, 1, 6_000)

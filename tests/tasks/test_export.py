@@ -89,6 +89,15 @@ def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     assert not [*(tmp_path / "graph").iterdir()]
 
 
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_a_graph_that_gives_no_numbers_is_not_written(tmp_path, monkeypatch, quantization):
+    build("ForCTC").save_pretrained(tmp_path / "model")
+    run = OnnxModel.__call__
+    monkeypatch.setattr(OnnxModel, "__call__", lambda self, *inputs: run(self, *inputs) * np.nan)
+    with pytest.raises(CheckpointError, match="differs from PyTorch by nan: it was not written"):
+        export(tmp_path / "model", tmp_path / "graph", quantization=quantization)
+
+
 def test_what_can_not_be_exported(tmp_path):
     with pytest.raises(ValueError, match="only 'onnx' can be written"):
         export("tiny-en", tmp_path, to="tflite")

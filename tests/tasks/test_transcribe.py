@@ -198,8 +198,12 @@ def test_many_with_bad_ones_among_them(transcriber, sample, tmp_path):
     results = [*transcriber.many([sample, empty, tmp_path / "missing.wav", sample], on_error="return")]
     assert [type(result).__name__ for result in results] == ["Transcript", "AudioError", "AudioError", "Transcript"]
     assert results[0] == results[3] == transcriber(sample)
+    results = transcriber.many([sample, empty])
+    assert next(results) == transcriber(sample)  # what was read before isn't lost
     with pytest.raises(AudioError, match="empty"):
-        [*transcriber.many([sample, empty])]
+        next(results)
+    with pytest.raises(ValueError, match="on_error is 'ignore', but must be 'raise' or 'return'"):
+        [*transcriber.many([sample], on_error="ignore")]
     loud = np.random.default_rng(0).standard_normal(8_000).astype(np.float32)
     results = [*transcriber.many([loud, short, loud], sampling_rate=16_000, on_error="return")]
     assert isinstance(results[1], AudioError)

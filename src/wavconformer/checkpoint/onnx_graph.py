@@ -32,7 +32,7 @@ class OnnxModel:
         options.log_severity_level = 3
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
+        except _failures() as error:
             raise CheckpointError(f"{path} is no graph that ONNX Runtime can run: {first_line(error)}.") from error
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != ["input_values", "attention_mask"]:

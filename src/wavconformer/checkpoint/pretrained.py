@@ -24,7 +24,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.files import Source, first_line, push_folder, staged, write_json
 from wavconformer.model.base import SpeechModel
-from wavconformer.model.quantization import prepare, quantize, require_int8
+from wavconformer.model.quantization import Int8Layer, prepare, quantize, require_int8
 
 Model = TypeVar("Model", bound="PreTrained")
 
@@ -85,10 +85,13 @@ class PreTrained(SpeechModel):
         model_arguments = {key: arguments.pop(key) for key in cls.model_arguments if key in arguments}
         source = Source.take(name, arguments)
         config = cls._configuration(source, config, arguments)
-        is_rounded = _is_rounded(config, source)
-        if quantization is not None or is_rounded:
-            _require_int8("int8" if quantization is None else quantization, dtype, place)
+        _refuse_foreign_rounding(config, source)
         with open_weights(source, use_safetensors) as tensors:
+            is_rounded = any(name.endswith(".weight_scale") for name in tensors)
+            if quantization is not None or is_rounded:
+                _require_int8("int8" if quantization is None else quantization, dtype, place)
+                dtype = torch.float32  # of what isn't rounded
+            config.extra.pop("quantization_config", None)
             model = cls._on_meta(config, model_arguments)
             if is_rounded:
                 prepare(model, rounded_layers(model, tensors))
@@ -103,7 +106,6 @@ class PreTrained(SpeechModel):
         report(info, model, str(source))
         if quantization is not None and not is_rounded:
             quantize(model)
-            model.config.quantization_config = dict(_INT8)
         model.config.name_or_path = str(name)
         model.to(place).eval()
         return (model, info.as_dict()) if output_loading_info else model
@@ -175,8 +177,11 @@ class PreTrained(SpeechModel):
             "architectures": [type(self).__name__],
             "dtype": str(self.dtype).removeprefix("torch."),
         }
+        is_rounded = any(isinstance(module, Int8Layer) for module in self.modules())
+        if is_rounded:
+            config["quantization_config"] = _INT8
         with staged(place) as unfinished:
-            name = INT8 if "quantization_config" in self.config.extra else SAFETENSORS
+            name = INT8 if is_rounded else SAFETENSORS
             written = save_weights(weights, unfinished, max_shard_size, name)
             write_json(unfinished / "config.json", config)
         remove_other_weights(place, {path.name for path in written})
@@ -200,18 +205,14 @@ class PreTrained(SpeechModel):
         return push_folder(save, repo_id, commit_message=commit_message, token=token, private=private)
 
 
-def _is_rounded(config: Wav2Vec2ConformerConfig, source: Source) -> bool:
-    """Whether the checkpoint's weights are int8; CheckpointError where they are quantized in another way."""
+def _refuse_foreign_rounding(config: Wav2Vec2ConformerConfig, source: Source) -> None:
     stored = config.extra.get("quantization_config")
-    if stored is None:
-        return False
-    if stored != _INT8:
+    if stored not in (None, _INT8):
         method = stored.get("quant_method") if isinstance(stored, dict) else stored
         raise CheckpointError(
             f"{source} holds weights quantized by '{method}', which can't be read here: take the "
             "unquantized checkpoint."
         )
-    return True
 
 
 def _require_int8(quantization: str, dtype: torch.dtype | str | None, place: torch.device) -> None:

@@ -103,6 +103,11 @@ def find_weight_files(source: Source, use_safetensors: bool | None = None) -> li
             shards = sorted(set(_weight_map(index).values()))
             return [source.require(shard) for shard in shards]
     plain = [name for name in names if name != INT8]
+    if source.find("model.onnx") is not None:
+        raise CheckpointError(
+            f"{source} holds a graph, model.onnx, and no weights: `wavconformer transcribe --model` runs it, all else "
+            "needs the checkpoint that it was exported from."
+        )
     source.require("config.json")  # says so where there isn't even that
     raise CheckpointError(
         f"{source} has a config.json but no weights: expected {' or '.join(plain)}, or their shards with an index."

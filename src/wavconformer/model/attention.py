@@ -21,7 +21,7 @@ from wavconformer.model.layers import Linear
 # fewer, so that a block has no more scores than this (24 MB): a larger matrix is slower to be had than to be filled.
 QUERY_BLOCK = 256
 BLOCK_SCORES = 6_000_000
-LEAST_BLOCK = 32
+LEAST_BLOCK = 128
 # Projected positions are kept between calls for at most so many frames: 8 MB a layer of the large shape at 1,000.
 KEPT_FRAMES = 2000
 
@@ -176,7 +176,8 @@ class RelativeSelfAttention(SelfAttention):
             return self._attend_visibly(q_u, k, v, bias if keys is None else bias.masked_fill(~keys, -math.inf))
         if output_attentions:
             return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
-        size = frames if reference.is_traced() else min(frames, _block_size(q))
+        whole = reference.is_traced() or reference.is_transformed()
+        size = frames if whole else min(frames, _block_size(q))
         if size == frames:
             return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
         blocks = []
@@ -219,10 +220,11 @@ class RelativeSelfAttention(SelfAttention):
         if changing or columns > 2 * KEPT_FRAMES:
             return self._columns(self.linear_pos(positions))
         version = (weight.data_ptr(), weight._version, positions.dtype, weight.dtype)
-        if self._kept is None or self._kept[0] != version or self._kept[1].shape[2] < columns:
-            self._kept = (version, self._columns(self.linear_pos(positions)))
-        surplus = (self._kept[1].shape[2] - columns) // 2
-        return self._kept[1][:, :, surplus : surplus + columns]
+        kept = self._kept  # another thread may put its own there meanwhile
+        if kept is None or kept[0] != version or kept[1].shape[2] < columns:
+            kept = self._kept = (version, self._columns(self.linear_pos(positions)))
+        surplus = (kept[1].shape[2] - columns) // 2
+        return kept[1][:, :, surplus : surplus + columns]
 
     def _columns(self, projected: Tensor) -> Tensor:
         return projected.view(projected.shape[0], self.num_heads, -1).permute(1, 2, 0)

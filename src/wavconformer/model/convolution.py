@@ -16,12 +16,12 @@ from wavconformer.model.linear import linear
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolves (B, T, C) with `weight` (O, C, k), the layout of the checkpoints, to (B, T', O); no padding.
 
-    As a matrix product over windows of frames, which are a view where frames may be viewed: no copy of them is made,
-    and none is kept for the backward pass.
+    On a CPU as a matrix product over windows of frames, of which none is kept for the backward pass.
     """
-    if reference.is_plain() or reference.is_traced():
+    other = reference.is_plain() or reference.is_traced() or reference.is_transformed()
+    if other or x.device.type != "cpu":
         return reference.strided_convolution(x, weight, bias, stride)
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled("cpu"):
         return F.linear(_copied_windows(x, weight.shape[2], stride), _taps(weight), bias)
     if torch.is_grad_enabled():
         output: Tensor = _StridedConvolution.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]

@@ -1,7 +1,9 @@
 """int8 on a CPU: weights rounded once, the input of each layer row by row as it comes.
 
-A row, here a frame or the frames of a convolution's window, has its own scale. So what an utterance gives depends on
-nothing else in its batch, as in full precision; one scale for a whole tensor, the usual way, would couple them.
+A row, here a frame or the frames of a convolution's window, has its own scale: no utterance's values decide how
+another's are rounded, as one scale for a whole tensor, the usual way, would have it. What an utterance gives in company
+and alone is equal to within the rounding: differences of the last digit, which other shapes bring, may tip a value to
+the next of its 8-bit steps.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from wavconformer.model.conformer import LanguageAdapter
 from wavconformer.model.convolution import windows
 from wavconformer.model.layers import Linear, PointwiseConv, StridedConv
+
+_packing = Lock()  # the engine is a setting of the whole process
 
 # Layers with fewer weights stay as they are: they cost next to nothing.
 LEAST_WEIGHTS = 10_000
@@ -72,18 +77,19 @@ class Int8Layer(nn.Module):
             return self._product(x)
         return torch.stack([self._product(windows(row.contiguous(), kernel, stride)) for row in x])
 
-    def _product(self, x: Tensor) -> Tensor:
+    def _product(self, given: Tensor) -> Tensor:
+        x = given.float()
         largest = x.abs().amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).tiny)
         levels = _levels()
         product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             x / largest, 1 / levels, levels + 1, self._pack()
         )
         product.mul_(largest)
-        return product if self.bias is None else product.add_(self.bias)
+        return (product if self.bias is None else product.add_(self.bias)).to(given.dtype)
 
     def _pack(self) -> Any:
         """The weights as the kernel wants them, made once."""
-        version = (self.weight.data_ptr(), self.weight._version)
+        version = (self.weight.data_ptr(), -1 if self.weight.is_inference() else self.weight._version)
         if self._packed is None or self._packed[0] != version:
             columns = self.weight.transpose(1, 2) if self.weight.ndim == 3 else self.weight
             self._packed = (version, _packed(columns.flatten(1).contiguous(), self.weight_scale))
@@ -98,17 +104,22 @@ class Int8Layer(nn.Module):
 
 
 def _packed(weight: Tensor, scale: Tensor) -> Any:
-    before = torch.backends.quantized.engine
-    torch.backends.quantized.engine = "fbgemm"
-    try:
-        with warnings.catch_warnings():
-            # Quantized tensors are on their way out of PyTorch; the kernel's own packing still takes nothing else.
-            warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
-            zeros = torch.zeros(len(weight), dtype=torch.long)
-            tensor = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
-        return torch.ops.quantized.linear_prepack(tensor, None)
-    finally:
-        torch.backends.quantized.engine = before
+    with _packing:
+        before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = "fbgemm"
+        try:
+            return _pack_for_engine(weight, scale)
+        finally:
+            torch.backends.quantized.engine = before
+
+
+def _pack_for_engine(weight: Tensor, scale: Tensor) -> Any:
+    with warnings.catch_warnings():
+        # Quantized tensors are on their way out of PyTorch; the kernel's own packing still takes nothing else.
+        warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        tensor = torch._make_per_channel_quantized_tensor(weight, scale.double(), zeros, 0)
+    return torch.ops.quantized.linear_prepack(tensor, None)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 _plain = False
@@ -39,7 +40,12 @@ def is_traced() -> bool:
 
 def is_unseen() -> bool:
     """Whether neither autograd nor a tracer looks on, so that memory may be viewed and written to at will."""
-    return not (_plain or torch.is_grad_enabled() or is_traced())
+    return not (_plain or torch.is_grad_enabled() or is_traced() or is_transformed())
+
+
+def is_transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation is at work, which know ordinary operations alone."""
+    return forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

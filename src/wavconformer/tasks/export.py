@@ -13,7 +13,7 @@ import torch
 from wavconformer.auto import AutoProcessor, feature_extractor, model_class
 from wavconformer.checkpoint.models import MAIN_OUTPUT
 from wavconformer.checkpoint.onnx_export import require_onnx, round_graph, write_graph
-from wavconformer.checkpoint.onnx_graph import GRAPH, OnnxModel
+from wavconformer.checkpoint.onnx_graph import DATA, GRAPH, OnnxModel
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError
@@ -34,8 +34,8 @@ class Exported:
     """What was written.
 
     folder: holds model.onnx, config.json and the processor's files. output: the name of the graph's result.
-    difference: the largest from PyTorch, or for int8 the root of the mean square, as a part of the largest value or
-    of its own root. megabytes: of the graph.
+    difference: the largest from PyTorch, as a part of the largest value where that is below 1; for int8 the root of the
+    mean square, as a part of the output's own. megabytes: of the graph.
     """
 
     folder: Path
@@ -64,6 +64,8 @@ def export(
     if to != "onnx" or quantization not in (None, "int8"):
         raise ValueError(f"to={to!r}, quantization={quantization!r}: only 'onnx' can be written, unrounded or 'int8'.")
     require_onnx()
+    if Path(folder).is_file():
+        raise CheckpointError(f"'{folder}' is a file: give a folder to write the graph to.")
     where = Source.take(name, dict(source))
     config = Wav2Vec2ConformerConfig.from_source(where)
     model = model_class(config, where).from_pretrained(name, **source)
@@ -84,12 +86,16 @@ def export(
             for left in unfinished.glob(f"plain-{GRAPH}*"):
                 left.unlink()
         difference = _prove(model, OnnxModel(graph, model.config), extractor, rounded=quantization is not None)
-        size = sum(path.stat().st_size for path in unfinished.glob(f"{GRAPH}*"))
+        written = [*unfinished.glob(f"{GRAPH}*")]
+        size = sum(path.stat().st_size for path in written)
+    if DATA not in [path.name for path in written]:
+        (Path(folder) / DATA).unlink(missing_ok=True)  # of a larger graph that was here before
     return Exported(Path(folder), MAIN_OUTPUT[type(model).__name__], difference, size / 2**20)
 
 
 def _prove(model: PreTrained, graph: OnnxModel, extractor: Wav2Vec2FeatureExtractor, *, rounded: bool) -> float:
-    """The largest difference over the batches of the proof."""
+    """The largest difference over the batches of the proof; CheckpointError where it is too large, or no number."""
+    limit = INT8_TOLERANCE if rounded else TOLERANCE
     rate, worst = extractor.sampling_rate, 0.0
     for seconds in PROOF:
         inputs = extractor(
@@ -109,10 +115,10 @@ def _prove(model: PreTrained, graph: OnnxModel, extractor: Wav2Vec2FeatureExtrac
             apart = np.sqrt(np.mean((found - expected)[real] ** 2) / np.mean(expected[real] ** 2))
         else:
             apart = np.abs(found - expected).max() / min(np.abs(expected).max(), 1.0)
+        if not apart <= limit:
+            advice = (
+                "These weights don't bear rounding to 8 bits: export them without." if rounded else "Please report it."
+            )
+            raise CheckpointError(f"The graph differs from PyTorch by {apart:.2g}: it was not written. {advice}")
         worst = max(worst, float(apart))
-    if not worst <= (INT8_TOLERANCE if rounded else TOLERANCE):
-        raise CheckpointError(
-            f"The graph differs from PyTorch by {worst:.2g}: it was not written. "
-            + ("These weights don't bear rounding to 8 bits; export them without." if rounded else "Please report it.")
-        )
     return worst

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # Batches' worth of audio that are read before the first of them runs: enough to find company of like length.
 AHEAD = 20
+AHEAD_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,9 @@ class Transcriber:
         most = self._batch_seconds if batch_seconds is None else batch_seconds
         if not most > 0:
             raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        if on_error not in ("raise", "return"):
+            raise ValueError(f"on_error is {on_error!r}, but must be 'raise' or 'return'.")
+        enough = max(most, min(AHEAD * most, AHEAD_SECONDS))
         window: list[Recording | WavConformerError | OSError | ValueError] = []
         ahead = 0.0
         for source in sources:
@@ -136,12 +140,13 @@ class Transcriber:
                 recording = Recording.load(source, self.sampling_rate, sampling_rate)
             except (WavConformerError, OSError, ValueError) as error:
                 if on_error == "raise":
+                    yield from self._window(window, most, on_error)  # what was read before it isn't lost
                     raise
                 window.append(error)
                 continue
             window.append(recording)
             ahead += recording.duration
-            if ahead >= AHEAD * most:
+            if ahead >= enough:
                 yield from self._window(window, most, on_error)
                 window, ahead = [], 0.0
         yield from self._window(window, most, on_error)
@@ -278,8 +283,8 @@ def load_model(
     name: a folder, a Hub repository, or the checkpoint that ships with the package (None or "tiny-en").
     device: where it runs; the fastest at hand by default. dtype: of the weights, float32 by default.
     quantization: "int8" for the fastest on a CPU, which it then runs on.
-    engine: "torch", or "onnx" for the graph that `wavconformer export` wrote; by default what the folder holds.
-    threads: CPU threads of the engine "onnx"; PyTorch's are set by `torch.set_num_threads`.
+    engine: "torch", or "onnx" for the graph that `wavconformer export` wrote; by default what a folder here holds.
+    threads: of the CPU; all cores by default. PyTorch's are those of the whole process.
     target_lang: the language, where the model has adapters for several.
     source: revision, cache_dir, token and the like, as in `from_pretrained`.
 
@@ -292,8 +297,8 @@ def load_model(
     if _is_onnx(engine, Source.take(place, dict(source))):
         if quantization is not None or target_lang is not None or str(device or "cpu") != "cpu" or dtype is not None:
             raise ValueError(
-                "The engine 'onnx' runs a graph as it was written, on the CPU: device, dtype, quantization and "
-                "target_lang are given to `wavconformer export`, or not at all."
+                "The engine 'onnx' runs a graph as it was written, on the CPU: leave device, dtype and target_lang "
+                "out, and give quantization to `wavconformer export`."
             )
         graph = OnnxModel.from_pretrained(place, threads=threads, **source)
         if graph.architecture != "Wav2Vec2ConformerForCTC":
@@ -302,6 +307,10 @@ def load_model(
     from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
     from wavconformer.checkpoint.pretrained import default_device
 
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     model_arguments: dict[str, Any] = {} if target_lang is None else {"target_lang": target_lang}
     model, info = Wav2Vec2ConformerForCTC.from_pretrained(
         place,
@@ -320,7 +329,8 @@ def _is_onnx(engine: str | None, source: Source) -> bool:
     if engine not in (None, "torch", "onnx"):
         raise ValueError(f"engine is {engine!r}, but must be 'torch' or 'onnx'.")
     if engine is None and source.folder is not None:
-        return source.find(GRAPH) is not None and not any(source.folder.glob("*.safetensors*"))
+        has_weights = any(any(source.folder.glob(names)) for names in ("*.safetensors*", "pytorch_model*"))
+        return source.find(GRAPH) is not None and not has_weights
     return engine == "onnx"
 
 
