@@ -509,6 +509,13 @@ def _counted(verb: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 @contextmanager
 def _progress(total: int, verb: str) -> Iterator[Any]:
     """On standard error, where somebody watches: a bar for several files, a spinner for one."""
