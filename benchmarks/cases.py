@@ -232,7 +232,7 @@ def _export_theirs(model: Any, audio: torch.Tensor, path: Path) -> None:
 
     with torch.no_grad():
         torch.onnx.export(
-            Logits(), (audio,), str(path), dynamo=True, input_names=["input_values"], output_names=["logits"]
+            Logits().eval(), (audio,), str(path), dynamo=True, input_names=["input_values"], output_names=["logits"]
         )
 
 
