@@ -137,11 +137,8 @@ def batch(runs: int) -> Iterator[Comparison]:
     speech = np.concatenate([wavconformer.load_audio(path) for path in sorted(SAMPLES.glob("*.flac"))])
     utterances = [speech[: int(length * 16_000)] for length in np.linspace(1, 15, 16)]
     processor = wavconformer.AutoProcessor.from_pretrained("tiny-en")
-    for name, (theirs, ours) in {"tiny-en": tiny_pair(), "large × 6": pair("relative", 6)}.items():
-        if name == "tiny-en":
-            transcriber = Transcriber(ours, processor)
-        else:
-            transcriber = Transcriber(ours, wavconformer.AutoProcessor.from_pretrained("tiny-en"))
+    for name, (theirs, ours) in {"tiny-en": tiny_pair(), "large × 2": pair("relative", 2)}.items():
+        transcriber = Transcriber(ours, processor)
         texts = [transcriber(audio, sampling_rate=16_000).text for audio in utterances]
 
         def together(transcriber: Transcriber = transcriber, texts: list[str] = texts) -> None:
@@ -235,7 +232,7 @@ def _export_theirs(model: Any, audio: torch.Tensor, path: Path) -> None:
 
     with torch.no_grad():
         torch.onnx.export(
-            Logits(), (audio,), str(path), dynamo=True, input_names=["input_values"], output_names=["logits"]
+            Logits().eval(), (audio,), str(path), dynamo=True, input_names=["input_values"], output_names=["logits"]
         )
 
 
