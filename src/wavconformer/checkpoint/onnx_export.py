@@ -19,7 +19,7 @@ from wavconformer.checkpoint.models import MAIN_OUTPUT
 from wavconformer.checkpoint.onnx_graph import MISSING
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.errors import WavConformerError
-from wavconformer.model.quantization import Int8Layer, has_vnni
+from wavconformer.model.quantization import has_vnni, is_int8
 
 
 class _OneResult(nn.Module):
@@ -41,7 +41,7 @@ def write_graph(model: PreTrained, path: Path) -> None:
     Raises WavConformerError where packages are missing, ValueError for an int8 model.
     """
     require_onnx()
-    if any(isinstance(module, Int8Layer) for module in model.modules()):
+    if is_int8(model):
         raise ValueError(
             "This model is int8 already, in PyTorch's way: export the unrounded checkpoint with --quantization int8."
         )

@@ -24,7 +24,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.files import Source, first_line, push_folder, staged, write_json
 from wavconformer.model.base import SpeechModel
-from wavconformer.model.quantization import Int8Layer, prepare, quantize, require_int8
+from wavconformer.model.quantization import is_int8, prepare, quantize, require_int8
 
 Model = TypeVar("Model", bound="PreTrained")
 
@@ -177,7 +177,7 @@ class PreTrained(SpeechModel):
             "architectures": [type(self).__name__],
             "dtype": str(self.dtype).removeprefix("torch."),
         }
-        is_rounded = any(isinstance(module, Int8Layer) for module in self.modules())
+        is_rounded = is_int8(self)
         if is_rounded:
             config["quantization_config"] = _INT8
         with staged(place) as unfinished:

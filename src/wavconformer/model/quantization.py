@@ -148,6 +148,11 @@ def require_int8() -> None:
         raise ValueError(f"quantization='int8' isn't possible here: {lacking}. Load the model without it.")
 
 
+def is_int8(model: nn.Module) -> bool:
+    """Whether any of its layers is rounded."""
+    return any(isinstance(module, Int8Layer) for module in model.modules())
+
+
 def quantize(model: nn.Module) -> None:
     """Rounds the large linear layers and convolutions of a model's backbone to int8, in place, and freezes it.
 

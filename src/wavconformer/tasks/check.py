@@ -21,7 +21,7 @@ from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line, read_json
-from wavconformer.model.quantization import Int8Layer
+from wavconformer.model.quantization import is_int8
 from wavconformer.processing import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.tasks.transcribe import Transcriber, require_head
 
@@ -156,11 +156,7 @@ def _padding(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform: N
         return Finding("padding", False, "the output holds NaN or infinity")
     difference = _relative(alone, batched)
     detail = f"alone and in a padded batch differ by {difference:.1e} of the largest value"
-    return Finding("padding", difference <= (INT8_TOLERANCE if _is_int8(model) else TOLERANCE), detail)
-
-
-def _is_int8(model: PreTrained) -> bool:
-    return any(isinstance(module, Int8Layer) for module in model.modules())
+    return Finding("padding", difference <= (INT8_TOLERANCE if is_int8(model) else TOLERANCE), detail)
 
 
 def _relative(one: Tensor, other: Tensor) -> float:
@@ -174,7 +170,7 @@ def _rival(
     waveform: NDArray[np.float32],
     source: dict[str, Any],
 ) -> Finding:
-    if _is_int8(model):
+    if is_int8(model):
         return Finding("transformers", None, "int8: it doesn't read these weights, so there is nothing to compare with")
     if importlib.util.find_spec("transformers") is None:
         return Finding("transformers", None, "not installed: `pip install transformers` to compare side by side")
