@@ -65,13 +65,15 @@ def test_fused_and_visible_attention_agree(position: str | None, monkeypatch: py
 
 
 @hypothesis_settings(max_examples=30, deadline=None)
-@given(frames=st.integers(1, 12), block=st.integers(1, 13), seed=st.integers(0, 999))
-def test_scores_are_those_of_the_paper(frames: int, block: int, seed: int) -> None:
+@given(frames=st.integers(1, 12), block=st.integers(1, 13), by_heads=st.booleans(), seed=st.integers(0, 999))
+def test_scores_are_those_of_the_paper(frames: int, block: int, by_heads: bool, seed: int) -> None:
     """(q_i + u)·k_j + (q_i + v)·p_{i-j} for every pair, computed one by one (arXiv 1901.02860, section 3.3)."""
     positions, layer = relative_attention()
     hidden = noise(1, frames, 24, seed=seed).double()
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "QUERY_BLOCK", block)
+        patch.setattr(attention, "HEAD_QUERY_BLOCK", block)
+        patch.setattr(attention, "HEAD_SCORES", 0 if by_heads else 10**9)
         found = layer(hidden, positions(hidden), None)[0]
         _, weights = layer(hidden, positions(hidden), None, output_attentions=True)
 

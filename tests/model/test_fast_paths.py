@@ -228,16 +228,32 @@ def kept(model):
     return [layer.self_attn._kept for layer in model.encoder.layers]
 
 
+@pytest.mark.parametrize("frames", [700, 1100])
+def test_long_recordings_go_by_heads_and_give_the_plain_formula(monkeypatch, frames):
+    monkeypatch.setattr(linear_module, "LEAST_PRODUCT", 0)
+    layer = build("Model", position_embeddings_type="relative").encoder.layers[0].self_attn
+    hidden = torch.randn(2, frames, 24)
+    mask = torch.arange(frames) < torch.tensor([[frames], [frames - 333]])
+    with torch.inference_mode():
+        assert attention._block_size(torch.empty(2, 3, frames, 8))[0] == 1
+        for given in (mask, None):
+            positions = attention.RelativePositions(build("Model").config)(hidden)
+            found = layer.eval()(hidden, positions, given)[0]
+            with reference.plain():
+                expected = layer(hidden, positions, given)[0]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_projected_positions_are_kept_and_right():
     model = build("Model", position_embeddings_type="relative")
     assert kept(model) == [None, None]
     run(model, 20)
     first = kept(model)[0][1]
-    assert first.shape[2] == 39
+    assert first.shape[1] == 39
     run(model, 7)  # the middle of what was kept
     assert kept(model)[0][1] is first
     run(model, 31)
-    assert kept(model)[0][1].shape[2] == 61
+    assert kept(model)[0][1].shape[1] == 61
 
 
 def test_changed_weights_make_kept_positions_anew():

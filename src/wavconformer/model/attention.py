@@ -16,14 +16,19 @@ from torch.utils.checkpoint import checkpoint
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model import reference
 from wavconformer.model.layers import Linear
+from wavconformer.model.linear import linear
 
 # Queries that relative attention handles at once: bounds its memory to O(block · T). For long recordings they are
 # fewer, so that a block has no more scores than this (24 MB): a larger matrix is slower to be had than to be filled.
 QUERY_BLOCK = 256
 BLOCK_SCORES = 6_000_000
 LEAST_BLOCK = 128
-# Projected positions are kept between calls for at most so many frames: 8 MB a layer of the large shape at 1,000.
-KEPT_FRAMES = 2000
+# From so many scores a head on, a CPU without autograd takes the heads one after the other: more queries of one are a
+# better shape for both products than few of all, and oneDNN can do the position product.
+HEAD_SCORES = 400_000
+HEAD_QUERY_BLOCK = 1024
+# Projected positions are kept between calls for at most a minute of frames: 24 MB a layer of the large shape then.
+KEPT_FRAMES = 3000
 
 
 class RotaryPositions(nn.Module):
@@ -172,14 +177,29 @@ class RelativeSelfAttention(SelfAttention):
         q_v = (q + self.pos_bias_v[:, None]) * self.scale
         keys = None if mask is None else mask[:, None, None, :]
         if reference.is_plain():
-            bias = reference.position_scores(q_v, p)
+            bias = reference.position_scores(q_v, p.transpose(1, 2))
             return self._attend_visibly(q_u, k, v, bias if keys is None else bias.masked_fill(~keys, -math.inf))
         if output_attentions:
             return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
-        whole = reference.is_traced() or reference.is_transformed()
-        size = frames if whole else min(frames, _block_size(q))
-        if size == frames:
+        if reference.is_traced() or reference.is_transformed():
             return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
+        heads, queries = _block_size(q)
+        if queries == frames and heads == self.num_heads:
+            return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
+        if heads == 1:
+            q_u, q_v = q_u.contiguous(), q_v.contiguous()
+        contexts = []
+        for head in range(0, self.num_heads, heads):
+            some = slice(head, head + heads)
+            parts = (q_u[:, some], q_v[:, some], k[:, some], v[:, some], p[some])
+            contexts.append(self._attend_blocks(*parts, keys, queries))
+        return torch.cat(contexts, dim=2).transpose(1, 2), None
+
+    def _attend_blocks(
+        self, q_u: Tensor, q_v: Tensor, k: Tensor, v: Tensor, p: Tensor, keys: Tensor | None, size: int
+    ) -> Tensor:
+        """What all queries gather, `size` of them at a time: (B, T, H, K)."""
+        frames = q_u.shape[2]
         blocks = []
         for start in range(0, frames, size):
             queries = slice(start, min(start + size, frames))
@@ -192,7 +212,7 @@ class RelativeSelfAttention(SelfAttention):
                 )
             else:
                 blocks.append(self._attend_block(*arguments))
-        return torch.cat(blocks, dim=2), None
+        return torch.cat([block.transpose(1, 2) for block in blocks], dim=1)
 
     def _attend_block(
         self,
@@ -209,25 +229,21 @@ class RelativeSelfAttention(SelfAttention):
         return self._attend_unseen(q_u, k, v, self._position_scores(q_v, p, start, frames, keys))
 
     def _project_positions(self, positions: Tensor) -> Tensor:
-        """(2T - 1, D) → (H, K, 2T - 1): a column for each distance between query and key.
+        """(2T - 1, D) → (H, 2T - 1, K): a row for each distance between query and key.
 
         They depend on the weights and on T alone, so without autograd they are kept for the next call. Those for fewer
         frames are the middle of those for more.
         """
         weight = self.linear_pos.weight
-        columns = positions.shape[0]
+        rows = positions.shape[0]
         changing = self.training or not reference.is_unseen() or weight.is_inference()
-        if changing or columns > 2 * KEPT_FRAMES:
-            return self._columns(self.linear_pos(positions))
+        if changing or rows > 2 * KEPT_FRAMES:
+            return self._split(self.linear_pos(positions)[None])[0].contiguous()
         version = (weight.data_ptr(), weight._version, positions.dtype, weight.dtype)
         kept = self._kept  # another thread may put its own there meanwhile
-        if kept is None or kept[0] != version or kept[1].shape[2] < columns:
-            kept = self._kept = (version, self._columns(self.linear_pos(positions)))
-        surplus = (kept[1].shape[2] - columns) // 2
-        return kept[1][:, :, surplus : surplus + columns]
-
-    def _columns(self, projected: Tensor) -> Tensor:
-        return projected.view(projected.shape[0], self.num_heads, -1).permute(1, 2, 0)
+        if kept is None or kept[0] != version or kept[1].shape[1] < rows:
+            kept = self._kept = (version, self._split(self.linear_pos(positions)[None])[0].contiguous())
+        return kept[1].narrow(1, (kept[1].shape[1] - rows) // 2, rows)
 
     def train(self, mode: bool = True) -> RelativeSelfAttention:
         """Training changes the weights that the kept positions were projected with: they go."""
@@ -247,18 +263,24 @@ class RelativeSelfAttention(SelfAttention):
         """
         count = q.shape[2]
         width = frames + count - 1
-        first = frames - start - count
-        scores = q @ p.narrow(2, first, width)
+        near = p.narrow(1, frames - start - count, width)
+        # One head's is a product of two matrices, which has a faster way than a batch of them.
+        scores = linear(q[:, 0].contiguous(), near[0])[:, None] if near.shape[0] == 1 else q @ near.transpose(1, 2)
         skewed = scores.flatten(2).narrow(2, count - 1, count * (width - 1))
         # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
         rows = skewed.view(*q.shape[:2], count, width - 1).narrow(3, 0, frames) if count > 1 else scores
         return rows if keys is None else rows.masked_fill(~keys, -math.inf)
 
 
-def _block_size(q: Tensor) -> int:
-    """Queries (B, H, T, K) to handle at once."""
+def _block_size(q: Tensor) -> tuple[int, int]:
+    """Heads and queries, of (B, H, T, K), to handle at once."""
     batch, heads, frames, _ = q.shape
-    return min(QUERY_BLOCK, max(LEAST_BLOCK, BLOCK_SCORES // (batch * heads * frames)))
+    if reference.is_unseen() and q.device.type == "cpu" and batch * frames**2 >= HEAD_SCORES:
+        # A third of the queries: the columns that a block computes beside those it needs are as many as its rows.
+        heads, most = 1, min(HEAD_QUERY_BLOCK, max(QUERY_BLOCK, frames // 3))
+    else:
+        most = QUERY_BLOCK
+    return heads, min(frames, most, max(LEAST_BLOCK, BLOCK_SCORES // (batch * heads * frames)))
 
 
 SCHEMES: dict[str | None, tuple[type[nn.Module] | None, type[SelfAttention]]] = {
