@@ -76,6 +76,8 @@ def recipe_of(
 ) -> Recipe:
     """A recipe on a corpus; settings that belong to no other section are the trainer's."""
     model = {"init": settings.pop("init", None), "adapter": settings.pop("adapter", None)}
+    if "filterbank" in settings:
+        model["filterbank"] = settings.pop("filterbank")
     if "lora" in settings:
         model["lora"] = settings.pop("lora")
     optim = Optim(lr=settings.pop("lr", 3e-3), weight_decay=settings.pop("weight_decay", 0.0))

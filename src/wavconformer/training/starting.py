@@ -20,6 +20,7 @@ from wavconformer.errors import CheckpointError, ConfigError, DataError
 from wavconformer.files import Source, write_json
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.training.batches import class_names
+from wavconformer.training.filterbank import set_filterbank
 from wavconformer.training.lora import add_lora, peft_config, peft_tensors
 from wavconformer.training.recipe import Recipe
 
@@ -135,6 +136,8 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
     cls = CLASSES[recipe.task]
     if init is None:
         model = cls(Wav2Vec2ConformerConfig(**PRESETS[settings.preset] | values))
+        if settings.filterbank:
+            set_filterbank(model)
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     else:
         model = _loaded(cls, init, values, tokenizer)
