@@ -32,6 +32,8 @@ SHAPE: dict[str, Any] = {
     "tdnn_kernel": [3, 1, 1],
     "tdnn_dilation": [1, 1, 1],
     "xvector_output_dim": 8,
+    "final_dropout": 0.0,
+    "position_embeddings_type": "relative",
     "mask_time_prob": 0.0,
 }
 STILL = {"apply_spec_augment": False}  # the presets' dropouts are 0
