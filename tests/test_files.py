@@ -301,3 +301,20 @@ def test_a_folder_is_saved_and_uploaded(monkeypatch):
         ("upload", ("me/speech", {"config.json": json.dumps({"a": 1}, indent=2) + "\n"}, "Say")),
     ]
     assert not Hub.folder.exists()
+
+
+def test_the_files_of_a_folder_of_a_source(cache, tmp_path):
+    for place in (tmp_path / "folder", next((cache / "models--owner--speech" / "snapshots").iterdir())):
+        (place / "language_model").mkdir(parents=True)
+        for name in ("lm.arpa", "attrs.json", ".hidden"):
+            (place / "language_model" / name).touch()
+    for source in (Source(tmp_path / "folder"), offline(cache)):
+        assert [path.name for path in source.find_all("language_model")] == ["attrs.json", "lm.arpa"]
+        assert source.find_all("nothing") == []
+
+
+def test_a_folder_of_a_repository_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match="doesn't give its language_model/"):
+        Source("owner/none", cache_dir=tmp_path, local_files_only=True).find_all("language_model")
+    with pytest.raises(CheckpointError, match="no folder"):
+        Source(tmp_path / "none").find_all("language_model")

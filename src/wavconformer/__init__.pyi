@@ -24,6 +24,13 @@ from wavconformer.checkpoint.models import Wav2Vec2ConformerForXVector as Wav2Ve
 from wavconformer.checkpoint.models import Wav2Vec2ConformerModel as Wav2Vec2ConformerModel
 from wavconformer.checkpoint.models import Wav2Vec2ConformerPreTrainedModel as Wav2Vec2ConformerPreTrainedModel
 from wavconformer.config import Wav2Vec2ConformerConfig as Wav2Vec2ConformerConfig
+from wavconformer.decoding.alignment import Alignment as Alignment
+from wavconformer.decoding.beam import BeamDecoder as BeamDecoder
+from wavconformer.decoding.beam import BeamSettings as BeamSettings
+from wavconformer.decoding.beam import Hypothesis as Hypothesis
+from wavconformer.decoding.processor_with_lm import Wav2Vec2DecoderWithLMOutput as Wav2Vec2DecoderWithLMOutput
+from wavconformer.decoding.processor_with_lm import Wav2Vec2ProcessorWithLM as Wav2Vec2ProcessorWithLM
+from wavconformer.decoding.processor_with_lm import beam_decoder as beam_decoder
 from wavconformer.decoding.transcript import Segment as Segment
 from wavconformer.decoding.transcript import Transcript as Transcript
 from wavconformer.decoding.words import Word as Word
@@ -33,6 +40,7 @@ from wavconformer.errors import ConfigError as ConfigError
 from wavconformer.errors import DataError as DataError
 from wavconformer.errors import TrainingError as TrainingError
 from wavconformer.errors import WavConformerError as WavConformerError
+from wavconformer.lm import read_lm as read_lm
 from wavconformer.model.masking import _compute_mask_indices as _compute_mask_indices
 from wavconformer.model.masking import _sample_negative_indices as _sample_negative_indices
 from wavconformer.model.masking import compute_mask_indices as compute_mask_indices
@@ -49,6 +57,7 @@ from wavconformer.processing import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
 from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTokenizerOutput
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
+from wavconformer.tasks.align import align as align
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import load_model as load_model

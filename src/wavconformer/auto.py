@@ -20,6 +20,7 @@ from wavconformer.checkpoint.models import (
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.checkpoint.weights import open_weights
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.decoding.processor_with_lm import ALPHABET_FILE, Wav2Vec2ProcessorWithLM
 from wavconformer.files import SOURCE_ARGUMENTS, Source
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.processing.feature_extractor import PREPROCESSOR_FILE, PROCESSOR_FILE
@@ -106,10 +107,15 @@ class AutoProcessor(_Auto):
 
     @classmethod
     def from_pretrained(cls, name: Name, **arguments: Any) -> Wav2Vec2Processor | Wav2Vec2FeatureExtractor:
-        """The whole processor, or the feature extractor alone where the checkpoint has no vocabulary."""
+        """The whole processor, with its language model if the checkpoint has one; the feature extractor alone where
+        it has no vocabulary.
+        """
         given = {key: value for key, value in arguments.items() if key in SOURCE_ARGUMENTS}
-        if Source.take(name, given).find("vocab.json") is None:
+        source = Source.take(name, given)
+        if source.find("vocab.json") is None:
             return Wav2Vec2FeatureExtractor.from_pretrained(name, **arguments)
+        if source.find(ALPHABET_FILE) is not None:
+            return Wav2Vec2ProcessorWithLM.from_pretrained(name, **arguments)
         return Wav2Vec2Processor.from_pretrained(name, **arguments)
 
 

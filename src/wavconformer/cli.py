@@ -23,6 +23,7 @@ from wavconformer.errors import WavConformerError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from wavconformer.decoding.alignment import Alignment
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
     from wavconformer.training.loop import Outcome
 
@@ -161,6 +162,18 @@ def transcribe(
         bool | None,
         typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
     ] = None,
+    lm: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the language model, by default 0.5.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Bonus of each word with a language model, by default 1.5.")
+    ] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="Width of the beam search, by default 100.")] = None,
+    hotword: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated."),
+    ] = None,
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
     ] = None,
@@ -180,6 +193,9 @@ def transcribe(
         files, targets = _undone(files, targets)
         if not files:
             return
+    if lm is None and not (alpha is None and beta is None):
+        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
+    weights = _weights(hotword or [])
     from wavconformer.tasks.transcribe import Transcript, load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
@@ -191,6 +207,13 @@ def transcribe(
             threads=threads,
             target_lang=target_lang,
         )
+    if lm is not None or beam is not None or weights:
+        from wavconformer.decoding.beam import BeamSettings
+
+        given = {"alpha": alpha, "beta": beta, "beam_width": beam}
+        settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        with _status(f"reading {lm or 'hot words'}"):
+            transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,
@@ -270,6 +293,113 @@ def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | 
     from wavconformer.writers import render
 
     return render(transcript, format.value, name=file, audio=file, embed=embed)
+
+
+# Faults of a text that are listed, of each kind.
+_MOST_FAULTS = 20
+
+
+class AlignFormat(str, Enum):
+    """Of what `align` gives."""
+
+    tsv = "tsv"
+    json = "json"
+    ctm = "ctm"
+
+
+@app.command()
+def align(
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording in any common format, of any length.")],
+    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Text file with what is said in it; - for the input.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="In which numbers and signs are read out, as en; without it their times are rough."),
+    ] = None,
+    format: Annotated[
+        AlignFormat | None, typer.Option(help="By default that of --output's name, or tsv: a line for each line.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lines with a lower score are told of; a text with a lower one is refused."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
+    target_lang: Annotated[
+        str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
+    ] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
+    ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Find when each line and word of a text is said in a recording.
+
+    Lines that fit badly and speech that the text doesn't have are told of on standard error. Where the text as a whole
+    doesn't fit, the exit code is 3.
+    """
+    from wavconformer.tasks.align import THRESHOLD, render_alignment
+    from wavconformer.tasks.align import align as aligned
+    from wavconformer.tasks.transcribe import load_model
+
+    chosen = format or _alignment_format(output)
+    given = sys.stdin.read() if str(text) == "-" else text
+    with _status(f"loading {model or 'the shipped model'}"):
+        transcriber = load_model(
+            model,
+            device=device,
+            quantization=None if quantization is None else quantization.value,
+            engine=None if engine is None else engine.value,
+            threads=threads,
+            target_lang=target_lang,
+        )
+    with _heard("listening") as progress:
+        alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
+    written = render_alignment(alignment, chosen.value, audio)
+    if output is None:
+        typer.echo(written, nl=False)
+    else:
+        from wavconformer.files import write_text
+
+        write_text(output, written)
+    _tell_of_faults(alignment, THRESHOLD if threshold is None else threshold)
+
+
+def _alignment_format(output: Path | None) -> AlignFormat:
+    """That of the file's name."""
+    if output is None or not output.suffix:
+        return AlignFormat.tsv
+    names = {f".{format.value.lower()}": format for format in AlignFormat}
+    if output.suffix.lower() not in names:
+        raise typer.BadParameter(f"'{output}' is of no known format: give --format, or one of {', '.join(names)}.")
+    return names[output.suffix.lower()]
+
+
+def _tell_of_faults(alignment: Alignment, threshold: float) -> None:
+    """Lines that fit badly and speech without text, on standard error; exit code 3 for a text that doesn't fit."""
+    bad = alignment.bad_lines(threshold)
+    for line in bad[:_MOST_FAULTS]:
+        what = "isn't heard" if line.is_interpolated else f"fits badly at {line.start:.2f}–{line.end:.2f} s"
+        _warn(f"Line {line.number} {what}, score {line.score:.2f}: {line.text}")
+    if len(bad) > _MOST_FAULTS:
+        _warn(f"… and {len(bad) - _MOST_FAULTS} more lines.")
+    for stretch in alignment.untranscribed[:_MOST_FAULTS]:
+        _warn(f"No line has the speech at {stretch.start:.2f}–{stretch.end:.2f} s.")
+    if len(alignment.untranscribed) > _MOST_FAULTS:
+        _warn(f"… and {len(alignment.untranscribed) - _MOST_FAULTS} more stretches of speech.")
+    if alignment.score < threshold:
+        _complain(
+            ValueError(
+                f"The text doesn't belong to the recording: its score is {alignment.score:.2f}, below the threshold of "
+                f"{threshold:g}. Check the two, or the model's language."
+            )
+        )
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -572,6 +702,101 @@ def evaluate(
         raise typer.Exit(1)
 
 
+lm_app = typer.Typer(
+    help="Language models for decoding: estimate one from text, measure one.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lm_app, name="lm")
+
+
+class Unit(str, Enum):
+    """What a language model's n-grams are made of."""
+
+    word = "word"
+    letter = "letter"
+
+
+_TEXTS = typer.Argument(metavar="TEXT...", help="Text files, UTF-8, a sentence a line, plain or .gz; - for the input.")
+_CASE = typer.Option(help="Change the letters of the text, to those that the acoustic model writes.")
+_UNIT = typer.Option(help="letter: for models without a token between words.")
+
+
+@lm_app.command("build")
+def lm_build(
+    texts: Annotated[list[Path], _TEXTS],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="ARPA file to write; with gzip if it ends in .gz.")
+    ],
+    order: Annotated[int, typer.Option(min=1, help="Words of the longest n-grams.")] = 4,
+    prune: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNTS",
+            help="For each order, from 1 on, the count up to which n-grams are left out, as '0 0 1'; the last holds "
+            "for higher orders too.",
+        ),
+    ] = "0",
+    case: Annotated[Case, _CASE] = Case.KEEP,
+    unit: Annotated[Unit, _UNIT] = Unit.word,
+) -> None:
+    """Estimate an n-gram model: interpolated modified Kneser-Ney, the numbers of KenLM's lmplz."""
+    from wavconformer.lm.arpa import write_arpa
+    from wavconformer.lm.kneser_ney import Corpus, estimate
+    from wavconformer.lm.text import read_sentences
+
+    try:
+        thresholds = [int(count) for count in prune.replace(",", " ").split()]
+    except ValueError:
+        raise typer.BadParameter(f"--prune '{prune}' is no list of counts, as '0 0 1'.") from None
+    if output.is_dir():
+        raise typer.BadParameter(f"--output '{output}' is a folder; name a file.")
+    corpus = Corpus()
+    with _status("reading"):
+        for sentence in read_sentences(texts, case.value, unit.value):
+            corpus.add(sentence)
+    with _status("estimating") as status:
+        made = estimate(corpus, order, thresholds, progress=lambda doing: status.update(doing) if status else None)
+    with _counted("writing") as progress:
+        write_arpa(made.model, output, progress)
+    if made.fallbacks:
+        orders = ", ".join(map(str, made.fallbacks))
+        _warn(f"The text is too small to tell the discounts of order {orders}: fixed ones were taken.")
+    sizes = ", ".join(f"{count:,} {number}-grams" for number, count in enumerate(made.model.counts, 1))
+    typer.echo(f"{output}: {made.sentences:,} sentences, {made.tokens:,} tokens; {sizes}")
+
+
+@lm_app.command("perplexity")
+def lm_perplexity(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="ARPA file, or a binary of KenLM's.")],
+    texts: Annotated[list[Path], _TEXTS],
+    case: Annotated[Case, _CASE] = Case.KEEP,
+    unit: Annotated[Unit, _UNIT] = Unit.word,
+) -> None:
+    """Measure how well a language model foresees a text."""
+    from wavconformer.lm import read_lm
+    from wavconformer.lm.perplexity import perplexity
+    from wavconformer.lm.text import read_sentences
+
+    with _status(f"reading {model}"):
+        lm = read_lm(model)
+    with _status("scoring"):
+        result = perplexity(lm, read_sentences(texts, case.value, unit.value))
+    typer.echo(str(result))
+
+
+def _weights(options: list[str]) -> dict[str, float]:
+    """Hot words given as TEXT or TEXT=WEIGHT."""
+    weights = {}
+    for option in options:
+        text, sign, weight = option.rpartition("=")
+        try:
+            weights[text if sign else weight] = float(weight) if sign else 10.0
+        except ValueError:
+            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
+    return weights
+
+
 def _settings(options: list[str]) -> dict[str, Any]:
     """Settings given as name=value: a value is read as JSON where it is that, and else is text."""
     settings = {}
@@ -641,6 +866,16 @@ def _progress(files: list[str], verb: str) -> Iterator[_Unwatched]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         yield _Bar(bar, bar.add_task(verb, total=len(files)), verb, files)
+
+
+@contextmanager
+def _heard(verb: str) -> Iterator[Callable[[float], None]]:
+    """A spinner with the minutes of audio that are done, where somebody watches."""
+    if not err.is_terminal:
+        yield lambda seconds: None
+        return
+    with err.status(verb) as status:
+        yield lambda seconds: status.update(f"{verb} {int(seconds) // 60}:{int(seconds) % 60:02}")
 
 
 def _status(doing: str) -> AbstractContextManager[Any]:

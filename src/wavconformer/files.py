@@ -109,6 +109,36 @@ class Source:
             raise CheckpointError(f"{self} holds no {filename}.{self._contents()}")
         return path
 
+    def find_all(self, folder: str) -> list[Path]:
+        """The local paths of the files in a folder of the source, downloaded if need be; none where there isn't one.
+
+        Raises CheckpointError where there is neither folder nor repository of that name, or no way to reach it.
+        """
+        if self.folder is not None:
+            root = self.folder
+        else:
+            self._refuse_what_is_no_repository()
+            from huggingface_hub import snapshot_download
+            from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+
+            try:
+                snapshot = snapshot_download(
+                    str(self.name),
+                    allow_patterns=[f"{self.subfolder}/{folder}/*" if self.subfolder else f"{folder}/*"],
+                    revision=self.revision,
+                    cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
+                    token=self.token,
+                    local_files_only=self.local_files_only,
+                    force_download=self.force_download,
+                )
+            except (HTTPError, HFValidationError, OSError) as error:
+                raise CheckpointError(
+                    f"'{self.name}' is no folder here, and the Hugging Face Hub doesn't give its {folder}/: "
+                    f"{first_line(error)}. Check the network, the revision and the token, or give a folder."
+                ) from None
+            root = Path(snapshot) / self.subfolder
+        return sorted(path for path in (root / folder).glob("[!._]*") if path.is_file())
+
     def _cached_without(self, filename: str) -> bool:
         """Whether a snapshot of the repository is in the cache and known to lack the file."""
         from huggingface_hub import try_to_load_from_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,11 +24,14 @@ from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.recording import LongRecording, Recording, describe, open_recording
+from wavconformer.tasks.side_by_side import Item, Result, side_by_side
 
 if TYPE_CHECKING:
     import torch
 
     from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
+    from wavconformer.decoding.beam import BeamDecoder, BeamSettings
+    from wavconformer.lm import LanguageModel
     from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2Processor
 
 
@@ -109,6 +112,28 @@ class Transcriber:
             )
         self._symbols = _symbols(processor.tokenizer, head)
         self.decoder = decoder or GreedyDecoder(self._symbols, self.blank, self._seconds_per_frame)
+
+    def beam_decoder(
+        self,
+        lm: LanguageModel | str | os.PathLike[str] | None = None,
+        *,
+        hotwords: Mapping[str, float] | Iterable[str] | None = None,
+        settings: BeamSettings | None = None,
+    ) -> BeamDecoder:
+        """A decoder for this model, with a language model (or the file of one) and hot words: set it as `decoder`.
+
+        Raises as `wavconformer.beam_decoder` does.
+        """
+        from wavconformer.decoding.processor_with_lm import beam_decoder
+
+        return beam_decoder(
+            self.processor.tokenizer,
+            lm,
+            hotwords=hotwords,
+            settings=settings,
+            seconds_per_frame=self._seconds_per_frame,
+            count=len(self._symbols),
+        )
 
     @property
     def sampling_rate(self) -> int:
@@ -305,12 +330,19 @@ class Transcriber:
         results: dict[int, Transcript | WavConformerError | OSError | ValueError] = {}
         numbers = [number for number, item in enumerate(items) if isinstance(item, Recording)]
         recordings = [item for item in items if isinstance(item, Recording)]
-        for group in batches([recording.duration for recording in recordings], most):
-            chosen = [recordings[place] for place in group]
-            for place, result in zip(group, self._attempt(chosen, on_error), strict=True):
+        groups = batches([recording.duration for recording in recordings], most)
+        attempts = self._each(lambda group: self._attempt([recordings[place] for place in group], on_error), groups)
+        for group, attempt in zip(groups, attempts, strict=True):
+            for place, result in zip(group, attempt, strict=True):
                 results[numbers[place]] = result
         for number, item in enumerate(items):
             yield results[number] if isinstance(item, Recording) else item
+
+    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """What the function, which runs the model, gives for each item, in order: on a CPU for several at once."""
+        if isinstance(self.model, OnnxModel) or self.model.device.type != "cpu":
+            return map(function, items)
+        return side_by_side(function, items)
 
     def _attempt(
         self, recordings: list[Recording], on_error: str
