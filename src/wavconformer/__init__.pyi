@@ -23,6 +23,7 @@ from wavconformer.checkpoint.models import Wav2Vec2ConformerForXVector as Wav2Ve
 from wavconformer.checkpoint.models import Wav2Vec2ConformerModel as Wav2Vec2ConformerModel
 from wavconformer.checkpoint.models import Wav2Vec2ConformerPreTrainedModel as Wav2Vec2ConformerPreTrainedModel
 from wavconformer.config import Wav2Vec2ConformerConfig as Wav2Vec2ConformerConfig
+from wavconformer.decoding.alignment import Alignment as Alignment
 from wavconformer.errors import AudioError as AudioError
 from wavconformer.errors import CheckpointError as CheckpointError
 from wavconformer.errors import ConfigError as ConfigError
@@ -45,6 +46,7 @@ from wavconformer.processing import Wav2Vec2CTCTokenizer as Wav2Vec2CTCTokenizer
 from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTokenizerOutput
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
+from wavconformer.tasks.align import align as align
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import Transcript as Transcript
 from wavconformer.tasks.transcribe import load_model as load_model

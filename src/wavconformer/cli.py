@@ -21,6 +21,7 @@ from wavconformer import __version__
 from wavconformer.errors import WavConformerError
 
 if TYPE_CHECKING:
+    from wavconformer.decoding.alignment import Alignment
     from wavconformer.tasks.transcribe import Transcript
     from wavconformer.training.loop import Outcome
 
@@ -179,6 +180,113 @@ def _formatted(file: str, transcript: Transcript, format: Format, *, several: bo
     if format is Format.json:
         return json.dumps({"file": file, **transcript.as_dict()}, ensure_ascii=False)
     return f"{file}\t{transcript.text}" if several else transcript.text
+
+
+# Faults of a text that are listed, of each kind.
+_MOST_FAULTS = 20
+
+
+class AlignFormat(str, Enum):
+    """Of what `align` gives."""
+
+    tsv = "tsv"
+    json = "json"
+    ctm = "ctm"
+
+
+@app.command()
+def align(
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording in any common format, of any length.")],
+    text: Annotated[Path, typer.Argument(metavar="TEXT", help="Text file with what is said in it; - for the input.")],
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(help="In which numbers and signs are read out, as en; without it their times are rough."),
+    ] = None,
+    format: Annotated[
+        AlignFormat | None, typer.Option(help="By default that of --output's name, or tsv: a line for each line.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lines with a lower score are told of; a text with a lower one is refused."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
+    target_lang: Annotated[
+        str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
+    ] = None,
+    quantization: Annotated[
+        Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
+    ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Find when each line and word of a text is said in a recording.
+
+    Lines that fit badly and speech that the text doesn't have are told of on standard error. Where the text as a whole
+    doesn't fit, the exit code is 3.
+    """
+    from wavconformer.tasks.align import THRESHOLD, render_alignment
+    from wavconformer.tasks.align import align as aligned
+    from wavconformer.tasks.transcribe import load_model
+
+    chosen = format or _alignment_format(output)
+    given = sys.stdin.read() if str(text) == "-" else text
+    with _status(f"loading {model or 'the shipped model'}"):
+        transcriber = load_model(
+            model,
+            device=device,
+            quantization=None if quantization is None else quantization.value,
+            engine=None if engine is None else engine.value,
+            threads=threads,
+            target_lang=target_lang,
+        )
+    with _heard("listening") as progress:
+        alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
+    written = render_alignment(alignment, chosen.value, audio)
+    if output is None:
+        typer.echo(written, nl=False)
+    else:
+        from wavconformer.files import write_text
+
+        write_text(output, written)
+    _tell_of_faults(alignment, THRESHOLD if threshold is None else threshold)
+
+
+def _alignment_format(output: Path | None) -> AlignFormat:
+    """That of the file's name."""
+    if output is None or not output.suffix:
+        return AlignFormat.tsv
+    names = {f".{format.value.lower()}": format for format in AlignFormat}
+    if output.suffix.lower() not in names:
+        raise typer.BadParameter(f"'{output}' is of no known format: give --format, or one of {', '.join(names)}.")
+    return names[output.suffix.lower()]
+
+
+def _tell_of_faults(alignment: Alignment, threshold: float) -> None:
+    """Lines that fit badly and speech without text, on standard error; exit code 3 for a text that doesn't fit."""
+    bad = alignment.bad_lines(threshold)
+    for line in bad[:_MOST_FAULTS]:
+        what = "isn't heard" if line.is_interpolated else f"fits badly at {line.start:.2f}–{line.end:.2f} s"
+        _warn(f"Line {line.number} {what}, score {line.score:.2f}: {line.text}")
+    if len(bad) > _MOST_FAULTS:
+        _warn(f"… and {len(bad) - _MOST_FAULTS} more lines.")
+    for stretch in alignment.untranscribed[:_MOST_FAULTS]:
+        _warn(f"No line has the speech at {stretch.start:.2f}–{stretch.end:.2f} s.")
+    if len(alignment.untranscribed) > _MOST_FAULTS:
+        _warn(f"… and {len(alignment.untranscribed) - _MOST_FAULTS} more stretches of speech.")
+    if alignment.score < threshold:
+        _complain(
+            ValueError(
+                f"The text doesn't belong to the recording: its score is {alignment.score:.2f}, below the threshold of "
+                f"{threshold:g}. Check the two, or the model's language."
+            )
+        )
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -532,6 +640,16 @@ def _progress(total: int, verb: str) -> Iterator[Any]:
     with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(verb, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def _heard(verb: str) -> Iterator[Callable[[float], None]]:
+    """A spinner with the minutes of audio that are done, where somebody watches."""
+    if not err.is_terminal:
+        yield lambda seconds: None
+        return
+    with err.status(verb) as status:
+        yield lambda seconds: status.update(f"{verb} {int(seconds) // 60}:{int(seconds) % 60:02}")
 
 
 def _status(doing: str) -> AbstractContextManager[Any]:

@@ -1,0 +1,126 @@
+"""Text and speech brought together: a recording and what is said in it in, the time of each word out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wavconformer.audio import AudioSource
+from wavconformer.decoding.alignment import Alignment, SpelledLine, align_lines, labels_of
+from wavconformer.decoding.numerals import Numerals
+from wavconformer.decoding.spelling import Speller
+from wavconformer.errors import AudioError, DataError
+from wavconformer.tasks.hearing import CONTEXT_SECONDS, WINDOW_SECONDS, hear
+from wavconformer.tasks.transcribe import Transcriber, describe, load_model
+
+if TYPE_CHECKING:
+    import torch
+
+# Lines, and texts as a whole, whose score is below it probably aren't what is said.
+THRESHOLD = 0.1
+
+
+def align(
+    source: AudioSource,
+    text: str | os.PathLike[str] | Sequence[str],
+    *,
+    model: Transcriber | str | os.PathLike[str] | None = None,
+    language: str | None = None,
+    sampling_rate: int | None = None,
+    device: torch.device | str | None = None,
+    window_seconds: float = WINDOW_SECONDS,
+    context_seconds: float = CONTEXT_SECONDS,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Alignment:
+    """Finds when each line, word and character of a text is said in a recording of any length.
+
+    source: path, bytes, file object, or a mono array with its `sampling_rate`.
+    text: what is said, line by line: a string, a list of lines, or the path (a `pathlib.Path`) of a text file. Speech
+        before, between and after the lines that no line has, and lines that aren't said, are found and told of.
+    model: what `load_model` gave, or a name for it; the checkpoint that ships with the package by default.
+    language: in which numbers and signs are read out, such as "en" (needs num2words); without one they are wildcards.
+    window_seconds, context_seconds: the model hears so much at once, and besides on both sides of it.
+    progress: is told the seconds of audio that are done.
+
+    Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell, and
+    what `Transcriber` and `Numerals` raise.
+    """
+    lines = read_lines(text)
+    if not isinstance(model, Transcriber):
+        model = load_model(model, device=device)
+    tokenizer = model.processor.tokenizer
+    speller = Speller(tokenizer, None if language is None else Numerals(language))
+    spelled = [
+        SpelledLine(number, line, tuple(words))
+        for number, line in enumerate(lines, start=1)
+        if (words := speller.words(line))
+    ]
+    if not any(not word.is_wildcard for line in spelled for word in line.words):
+        what = "is empty" if not any(line.strip() for line in lines) else f"has no letter that {model.name} can spell"
+        raise DataError(f"The text{_named(text)} {what}: give what is said in the recording, in the model's language.")
+    evidence = hear(
+        model,
+        source,
+        labels_of(spelled, model.blank, speller.delimiter),
+        sampling_rate=sampling_rate,
+        window_seconds=window_seconds,
+        context_seconds=context_seconds,
+        progress=progress,
+    )
+    if len(evidence) <= len(spelled):
+        raise AudioError(
+            f"{describe(source)} is {evidence.duration:.1f} s long, too short for {len(spelled)} lines of text."
+        )
+    return align_lines(spelled, evidence, speller.delimiter)
+
+
+def read_lines(text: str | os.PathLike[str] | Sequence[str]) -> list[str]:
+    """The lines of a text, of a text file in UTF-8, or as they are given. Raises DataError for a file."""
+    if isinstance(text, str):
+        return text.splitlines()
+    if isinstance(text, os.PathLike):
+        path = Path(text)
+        try:
+            return path.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            raise DataError(f"The text '{path}' can't be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"The text '{path}' isn't in UTF-8 (at byte {error.start}): convert it.") from error
+    return [" ".join(line.split()) for line in text]
+
+
+def render_alignment(alignment: Alignment, format: str, name: str) -> str:
+    """An alignment as text.
+
+    format: "tsv", a row for each line with its number, start, end, score and text; "ctm", a row for each word; "json",
+        all that there is. name: what the recording is called.
+
+    Raises ValueError for another format.
+    """
+    if format == "json":
+        return json.dumps({"file": name, **alignment.as_dict()}, ensure_ascii=False) + "\n"
+    if format == "ctm":
+        stem = "_".join(Path(name).stem.split())
+        rows = [
+            f"{stem} 1 {word.start:.3f} {word.end - word.start:.3f} {'_'.join(word.text.split())} {_number(word.score)}"
+            for word in alignment.words
+        ]
+        return "".join(f"{row}\n" for row in rows)
+    if format == "tsv":
+        rows = [
+            f"{line.number}\t{line.start:.3f}\t{line.end:.3f}\t{_number(line.score)}\t{' '.join(line.text.split())}"
+            for line in alignment.lines
+        ]
+        return "".join(f"{row}\n" for row in ["line\tstart\tend\tscore\ttext", *rows])
+    raise ValueError(f"format is {format!r}, but must be 'tsv', 'json' or 'ctm'.")
+
+
+def _number(score: float | None) -> str:
+    return "NA" if score is None else f"{score:.3f}"
+
+
+def _named(text: str | os.PathLike[str] | Sequence[str]) -> str:
+    return f" '{os.fspath(text)}'" if isinstance(text, os.PathLike) else ""
