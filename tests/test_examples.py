@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 # What each of them prints, in part.
 SHOWN = {
+    "align": "  minutes!",
     "batch": "largest difference between batch and single",
     "ctc": "SET AN ALARM FOR TWENTY THREE MINUTES",
     "frame_classification": "104 frames of 20 ms",

@@ -157,7 +157,7 @@ class LineLattice:
         borders = [0]
         self.first: list[list[int]] = []  # of each line's words the state of the first label
         for line in lines:
-            places = []
+            places: list[int] = []
             for word in line.words:
                 if places and delimiter is not None:
                     columns += [column[delimiter], _PAUSE]
@@ -202,7 +202,8 @@ class LineLattice:
     def is_speech(self, evidence: Evidence, path: Path) -> NDArray[np.bool_]:
         """(T,) whether a frame is audio between lines that isn't silent."""
         is_border = self.lattice.columns[path.states] == _BORDER
-        return is_border & (self._silence(evidence) > STAR)
+        heard: NDArray[np.bool_] = is_border & (self._silence(evidence) > STAR)
+        return heard
 
     def _silence(self, evidence: Evidence) -> NDArray[np.float32]:
         blank = evidence.costs[:, 0]
