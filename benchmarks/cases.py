@@ -15,6 +15,7 @@ import transformers
 
 import wavconformer
 import wavconformer.files
+from benchmarks.loops import loop
 from benchmarks.timing import Comparison, compare
 from wavconformer.checkpoint.onnx_export import write_graph
 from wavconformer.config import PRESETS
@@ -259,6 +260,7 @@ CASES: dict[str, Callable[..., Iterator[Comparison]]] = {
     "batch": batch,
     "int8": int8,
     "training": training,
+    "loop": loop,
     "onnx": onnx,
     "decoding": decoding,
 }

@@ -160,6 +160,15 @@ def test_info_tells_the_figures(run):
         assert figure in out
 
 
+def test_info_on_int8_weights_counts_them_once(run, tmp_path):
+    from wavconformer import Wav2Vec2ConformerForCTC
+
+    Wav2Vec2ConformerForCTC.from_pretrained("tiny-en", quantization="int8").save_pretrained(tmp_path)
+    _, out, _ = run("info", tmp_path)
+    assert "7,475,472" in out
+    assert "(F32, I8)" in out
+
+
 def test_check_passes_on_the_shipped_model(run, sample):
     code, out, _ = run("check", "tiny-en", "--audio", sample, "--text", "set a timer for twenty three seconds")
     assert code == 0

@@ -596,6 +596,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "conv_depthwise_kernel_size": 15,
         "num_conv_pos_embeddings": 16,
         "position_embeddings_type": "rotary",
+        "hidden_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "conformer_conv_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+        "final_dropout": 0.02,
+        "layerdrop": 0.0,
     },
 }
 

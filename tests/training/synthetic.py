@@ -32,6 +32,8 @@ SHAPE: dict[str, Any] = {
     "tdnn_kernel": [3, 1, 1],
     "tdnn_dilation": [1, 1, 1],
     "xvector_output_dim": 8,
+    "final_dropout": 0.0,
+    "position_embeddings_type": "relative",
     "mask_time_prob": 0.0,
 }
 STILL = {"apply_spec_augment": False}  # the presets' dropouts are 0
@@ -76,6 +78,8 @@ def recipe_of(
 ) -> Recipe:
     """A recipe on a corpus; settings that belong to no other section are the trainer's."""
     model = {"init": settings.pop("init", None), "adapter": settings.pop("adapter", None)}
+    if "filterbank" in settings:
+        model["filterbank"] = settings.pop("filterbank")
     if "lora" in settings:
         model["lora"] = settings.pop("lora")
     optim = Optim(lr=settings.pop("lr", 3e-3), weight_decay=settings.pop("weight_decay", 0.0))

@@ -12,7 +12,7 @@ from torch import nn
 from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC
 from wavconformer.training.optimization import MovingAverage, parameter_groups, rate
 from wavconformer.training.recipe import Schedule, read_recipe
-from wavconformer.training.starting import CLASSES, PRESETS
+from wavconformer.training.starting import CLASSES
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -76,8 +76,7 @@ def test_a_moving_average_follows():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_that_ship_can_be_read(path):
     recipe = read_recipe(path)
-    shape = {} if recipe.model.init else PRESETS[recipe.model.preset]
-    config = Wav2Vec2ConformerConfig(**shape | recipe.model.config, vocab_size=32)
+    config = Wav2Vec2ConformerConfig.preset(recipe.model.preset, **recipe.model.config, vocab_size=32)
     with torch.device("meta"):
         if recipe.model.init is None:
             CLASSES[recipe.task](config)

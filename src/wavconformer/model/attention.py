@@ -186,33 +186,35 @@ class RelativeSelfAttention(SelfAttention):
         heads, queries = _block_size(q)
         if queries == frames and heads == self.num_heads:
             return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
+        if torch.is_grad_enabled():
+            return self._attend_blocks(q_u, q_v, k, v, p, keys, queries), None
         if heads == 1:
             q_u, q_v = q_u.contiguous(), q_v.contiguous()
-        contexts = []
+        # Not a list of blocks: small tensors that outlive the large scores between them leave holes in the memory.
+        context = v.new_empty(v.shape[0], frames, *v.shape[1::2]).transpose(1, 2)
         for head in range(0, self.num_heads, heads):
             some = slice(head, head + heads)
-            parts = (q_u[:, some], q_v[:, some], k[:, some], v[:, some], p[some])
-            contexts.append(self._attend_blocks(*parts, keys, queries))
-        return torch.cat(contexts, dim=2).transpose(1, 2), None
+            for start in range(0, frames, queries):
+                now = slice(start, start + queries)
+                parts = (q_u[:, some, now], q_v[:, some, now], k[:, some], v[:, some], p[some])
+                context[:, some, now] = self._attend_block(*parts, keys, start, frames)
+        return context, None
 
     def _attend_blocks(
         self, q_u: Tensor, q_v: Tensor, k: Tensor, v: Tensor, p: Tensor, keys: Tensor | None, size: int
     ) -> Tensor:
-        """What all queries gather, `size` of them at a time: (B, T, H, K)."""
+        """What all queries gather, `size` of them at a time, for a backward pass.
+
+        A block's scores are made again in it: kept, they would be O(T²) after all.
+        """
         frames = q_u.shape[2]
+        random = self.training and self.dropout > 0
         blocks = []
         for start in range(0, frames, size):
-            queries = slice(start, min(start + size, frames))
-            arguments = (q_u[:, :, queries], q_v[:, :, queries], k, v, p, keys, start, frames)
-            if torch.is_grad_enabled():
-                # Its scores are made again in the backward pass: kept, they would be O(T²) after all.
-                random = self.training and self.dropout > 0
-                blocks.append(
-                    checkpoint(self._attend_block, *arguments, use_reentrant=False, preserve_rng_state=random)
-                )
-            else:
-                blocks.append(self._attend_block(*arguments))
-        return torch.cat([block.transpose(1, 2) for block in blocks], dim=1)
+            now = slice(start, start + size)
+            arguments = (q_u[:, :, now], q_v[:, :, now], k, v, p, keys, start, frames)
+            blocks.append(checkpoint(self._attend_block, *arguments, use_reentrant=False, preserve_rng_state=random))
+        return torch.cat(blocks, dim=2)
 
     def _attend_block(
         self,

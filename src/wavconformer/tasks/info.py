@@ -17,7 +17,7 @@ class ModelInfo:
     """The figures of a checkpoint.
 
     tensors: their number. parameters: numbers in them, running statistics and counters aside. bytes: size of the weight
-    files. dtypes: of the floating tensors.
+    files. dtypes: of the weights, as safetensors names them.
     """
 
     config: Wav2Vec2ConformerConfig
@@ -58,7 +58,9 @@ class ModelInfo:
         return rows
 
 
-_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", ".inv_freq")
+# What isn't learned: statistics, counters, frequencies, and the scales that int8 weights are to be multiplied by.
+_STATISTICS = (".running_mean", ".running_var", ".num_batches_tracked", ".inv_freq", ".weight_scale")
+_TYPES = ("F", "BF", "I8")  # a safetensors type of weights begins so
 
 
 def model_info(name: str | os.PathLike[str], **source: Any) -> ModelInfo:
@@ -69,7 +71,7 @@ def model_info(name: str | os.PathLike[str], **source: Any) -> ModelInfo:
     with open_weights(where) as tensors:
         parameters = sum(math.prod(tensor.shape) for key, tensor in tensors.items() if not key.endswith(_STATISTICS))
         count = len(tensors)
-        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF"))}
+        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.dtype.startswith(_TYPES)}
     return ModelInfo(
         config=config,
         architecture=next(iter(config.architectures or ()), "unknown class"),

@@ -71,6 +71,8 @@ class Model(Section):
     """Shape of a model that starts from random weights."""
     config: dict[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration that stand over those of `init` or `preset`, as `hidden_dropout: 0.1`."""
+    filterbank: bool = False
+    """Begin with a first convolution of band-pass filters, in place of random ones; for a long first kernel."""
     adapter: str | None = None
     """Train the adapter of this language alone, as 'fra': the model's other weights stay as they are."""
     adapter_dim: int = limited(16, least=1)
@@ -80,6 +82,8 @@ class Model(Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.filterbank and self.init is not None:
+            raise ConfigError("model.filterbank is a beginning from nothing, but model.init names a trained model.")
         if self.adapter is not None and self.lora.rank:
             raise ConfigError("model.adapter and model.lora.rank are both set: choose one.")
 

@@ -20,6 +20,7 @@ from wavconformer.errors import CheckpointError, ConfigError, DataError
 from wavconformer.files import Source, write_json
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.training.batches import class_names
+from wavconformer.training.filterbank import set_filterbank
 from wavconformer.training.lora import add_lora, peft_config, peft_tensors
 from wavconformer.training.recipe import Recipe
 
@@ -30,41 +31,6 @@ CLASSES: dict[str, type[PreTrained]] = {
     "xvector": models.Wav2Vec2ConformerForXVector,
     "pretrain": models.Wav2Vec2ConformerForPreTraining,
 }
-_LARGE: dict[str, Any] = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-    "hidden_act": "swish",
-    "feat_extract_norm": "layer",
-    "conv_bias": True,
-    "codevector_dim": 768,
-    "proj_codevector_dim": 768,
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 192,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 4,
-        "intermediate_size": 768,
-        "hidden_act": "swish",
-        "conv_dim": (64, 96, 160, 192, 224, 256, 256),
-        "conv_bias": True,
-        "feat_extract_norm": "layer",
-        "conv_depthwise_kernel_size": 15,
-        "num_conv_pos_embeddings": 16,
-        "hidden_dropout": 0.0,
-        "activation_dropout": 0.0,
-        "attention_dropout": 0.0,
-        "conformer_conv_dropout": 0.0,
-        "final_dropout": 0.0,
-        "layerdrop": 0.0,
-    },
-    "base": {},
-    "rel-pos-large": {**_LARGE, "position_embeddings_type": "relative"},
-    "rope-large": {**_LARGE, "position_embeddings_type": "rotary"},
-}
-"""Shapes by name: that of tiny-en, the class's defaults, and the two that are published."""
 BASE_FILE = "base.json"
 """Beside small weights: which checkpoint they go with."""
 
@@ -134,7 +100,9 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
     values = _values(recipe, tokenizer, labels)
     cls = CLASSES[recipe.task]
     if init is None:
-        model = cls(Wav2Vec2ConformerConfig(**PRESETS[settings.preset] | values))
+        model = cls(Wav2Vec2ConformerConfig.preset(settings.preset, **values))
+        if settings.filterbank:
+            set_filterbank(model)
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     else:
         model = _loaded(cls, init, values, tokenizer)

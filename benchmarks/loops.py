@@ -1,0 +1,137 @@
+"""A training loop beside `transformers.Trainer`: the same model, the same batches, update for update."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import transformers
+
+import wavconformer.files
+from benchmarks.timing import Comparison
+from wavconformer.data.prepare import prepare
+from wavconformer.training.examples import Batch
+from wavconformer.training.loop import Loop, Task, train
+from wavconformer.training.recipe import Data, Logging, Model, Optim, Recipe, Trainer
+
+TINY = wavconformer.files.ASSETS / "tiny-en"
+SAMPLES = wavconformer.files.ASSETS / "samples"
+REPEATS = 40  # of the sample recordings, which are few
+UPDATES = 8  # of which the first isn't timed
+LEARNING_RATE = 1e-5
+SECONDS = 40.0  # of audio in a batch
+
+
+class Clock(Task):
+    """When each update began."""
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        """Called in each update, when its batches are there."""
+        self.begun.append(time.perf_counter())
+        return {}
+
+
+class TheirClock(transformers.TrainerCallback):
+    """The same for theirs."""
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.begun.append(time.perf_counter())
+
+
+class Ready(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
+    """Batches that are there already, in their order."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return (batch.inputs for batch in self.batches)
+
+
+def loop(runs: int) -> Iterator[Comparison]:
+    """Updates with the same data, data loading, optimizer and logging included: theirs finds its batches ready."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        corpus = _corpus(folder)
+        batches = _batches(_recipe(corpus, folder))
+        times: list[tuple[float, float]] = []
+        for run in range(runs + 1):
+            pair = _theirs(batches, folder / f"theirs{run}"), _ours(_recipe(corpus, folder / f"ours{run}"))
+            if run:  # the first only warms up
+                times.append(pair)
+    audio = sum(batch.seconds for batch in batches[1:-1])
+    theirs, ours = (median(taken) for taken in zip(*times, strict=True))
+    ratio = median(other / own for other, own in times)
+    rates = f"{audio / theirs:.0f} and {audio / ours:.0f} audio-seconds a second"
+    yield Comparison(f"training loop, tiny-en, {audio:.0f} s of audio: {rates}", theirs, ours, ratio, runs)
+
+
+def _corpus(folder: Path) -> Path:
+    lines = (line.split("\t") for line in (SAMPLES / "transcripts.tsv").read_text().splitlines()[1:])
+    texts = {file: text for file, _, text in lines}
+    rows = [
+        {"id": f"{file}-{number}", "audio": str(SAMPLES / file), "text": text}
+        for number in range(REPEATS)
+        for file, text in texts.items()
+    ]
+    (folder / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(folder / "all.jsonl", folder / "corpus", vocabulary=str(TINY / "vocab.json"), workers=0)
+    return folder / "corpus"
+
+
+def _recipe(corpus: Path, folder: Path) -> Recipe:
+    return Recipe(
+        data=Data(train=(str(corpus),), vocabulary=str(TINY / "vocab.json")),
+        model=Model(init=str(TINY)),
+        optim=Optim(lr=LEARNING_RATE),
+        trainer=Trainer(max_steps=UPDATES, batch_seconds=SECONDS, workers=0),
+        logging=Logging(folder=str(folder), every=1, tensorboard=False),
+    )
+
+
+def _batches(recipe: Recipe) -> list[Batch]:
+    stream = iter(Loop(recipe, Task()).batches)
+    return [next(stream) for _ in range(UPDATES)]
+
+
+def _ours(recipe: Recipe) -> float:
+    clock = Clock()
+    train(recipe, clock)
+    return clock.begun[-1] - clock.begun[1]
+
+
+def _theirs(batches: list[Batch], folder: Path) -> float:
+    model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(TINY, dtype=torch.float32, attn_implementation="sdpa")
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        max_steps=len(batches),
+        per_device_train_batch_size=1,
+        learning_rate=LEARNING_RATE,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    clock = TheirClock()
+    trainer = transformers.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=Ready(batches),
+        data_collator=lambda items: items[0],
+        callbacks=[clock],
+    )
+    trainer.train()
+    return clock.begun[-1] - clock.begun[1]
