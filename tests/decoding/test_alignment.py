@@ -164,6 +164,15 @@ def test_the_reading_that_is_said_is_found(written, said):
     assert number.start == pytest.approx(places[0][start])
 
 
+def test_a_reading_that_needs_more_frames_than_there_are(monkeypatch):
+    monkeypatch.setattr(aligning, "LEFT_OUT", 100.0)
+    speller = Speller(TOKENIZER, Numerals("en"))
+    evidence, _ = spoken(["NINE"], ALL)
+    alignment = align_lines(spelled(["1984"], speller), evidence.part(5, 40), speller.delimiter)
+    assert alignment.words[0].text == "1984"
+    assert alignment.score < 0.1
+
+
 def test_without_a_language_a_number_is_a_wildcard():
     alignment, places = aligned(["The 25 cats", "漢字"], ["THE TWENTY FIVE CATS", "SOMETHING ELSE"])
     word = alignment.words[1]

@@ -209,5 +209,27 @@ def test_as_many_frames_as_labels_leave_one_path():
     assert path.states.tolist() == [1, 2, 3, 5, 7]
 
 
+def test_a_beam_in_which_nothing_leads_to_the_end():
+    labels = [1, 2] * 15
+    plain = ctc_lattice(labels)
+    borders = np.arange(0, len(plain), 20)
+    lattice = Lattice(plain.columns, plain.skips, borders[:-1], borders[1:], np.full(len(borders) - 1, 500.0))
+    costs = random_costs(0, 12, 3)
+    with pytest.raises(ValueError, match="beam of 1 is too narrow: nothing within it leads to the end"):
+        viterbi(costs, lattice, beam=1.0)
+    whole = viterbi(costs, lattice)
+    for beams in ((1.0,), (1.0, 2.0), (1.0, 5_000.0)):
+        path = best_path(costs, lattice, usual=1.0, beams=beams)
+        assert path.cost == whole.cost
+        assert path.is_optimal
+
+
+def test_the_widest_beam_is_the_last_that_is_tried(long):
+    costs, labels, _ = long
+    path = best_path(costs, ctc_lattice(labels), usual=0.0, beams=(60.0, 61.0))
+    assert not path.is_optimal
+    assert_array_equal(path.states, viterbi(costs, ctc_lattice(labels)).states)
+
+
 def test_no_labels_are_all_blank():
     assert viterbi(random_costs(0, 5, 1), ctc_lattice([])).states.tolist() == [0] * 5

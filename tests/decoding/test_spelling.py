@@ -106,6 +106,7 @@ def test_without_a_delimiter_words_run_on():
         ("$5", ["FIVE DOLLARS"]),
         ("£3.50", ["THREE POUNDS FIFTY PENCE"]),
         ("&", ["AND"]),
+        ("Q&A", ["Q AND A"]),
         ("R2D2", ["R TWO D TWO"]),
         ("10:30", ["TEN THIRTY"]),
         ("word", ["WORD"]),
