@@ -56,6 +56,100 @@ def test_json_has_words_with_times(run, sample):
     assert content["text"] == " ".join(word["text"] for word in content["words"])
 
 
+@pytest.mark.parametrize(
+    ("name", "begins"), [("srt", "1\n00:00:0"), ("vtt", "WEBVTT\n"), ("ctm", "timer 1 0."), ("textgrid", "File type")]
+)
+def test_other_formats_are_printed_too(run, sample, name, begins):
+    code, out, err = run("transcribe", sample, "--format", name)
+    assert (code, err) == (0, "")
+    assert out.startswith(begins)
+    assert out.endswith("\n")
+
+
+def test_a_page_lies_beside_its_recording(run, sample, tmp_path):
+    recording = tmp_path / sample.name
+    recording.write_bytes(sample.read_bytes())
+    assert run("transcribe", recording, "--format", "html", "--output", tmp_path, "--no-embed") == (0, "", "")
+    assert 'src="timer.flac"' in (tmp_path / "timer.html").read_text()
+
+
+def test_several_recordings_are_no_one_subtitle(run, sample, tmp_path):
+    code, out, err = run("transcribe", sample, tmp_path / "other.wav", "--format", "srt")
+    assert (code, out) == (2, "")
+    assert "several recordings don't make one srt" in " ".join(err.split())
+
+
+def test_resuming_leaves_out_what_is_done(run, sample, sample_texts, tmp_path, monkeypatch):
+    code, _, err = run("transcribe", sample, "--resume")
+    assert code == 2
+    assert "--resume" in err
+    (tmp_path / "timer.txt").write_text("done before\n")
+    code, out, err = run("transcribe", *sample_texts, "--output", tmp_path, "--resume")
+    assert (code, out, err) == (0, "", "1 of 6 are done already.\n")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{Path(path).stem}.txt" for path in sample_texts}
+    assert (tmp_path / "timer.txt").read_text() == "done before\n"
+    monkeypatch.setattr("wavconformer.tasks.transcribe.load_model", None)  # all is done: nothing is loaded
+    assert run("transcribe", *sample_texts, "--output", tmp_path, "--resume")[0] == 0
+
+
+def test_a_long_recording_is_printed_as_it_is_heard(run, sample_texts, tmp_path):
+    import wave
+
+    import numpy as np
+
+    from wavconformer import load_audio
+
+    pause = np.zeros(16_000, np.float32)
+    audio = np.concatenate([part for path in sample_texts for part in (load_audio(path), pause)])
+    for name, end in (("long.wav", len(audio)), ("cut.wav", len(audio) // 2)):
+        with wave.open(str(tmp_path / name), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(16_000)
+            out.writeframes((audio * 32_767).astype("<i2").tobytes())
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: 44 + 2 * end])
+    options = ("--window-seconds", 4, "--context-seconds", 0.5, "--pause-seconds", 0.6, "--vad", "energy")
+    code, out, err = run("transcribe", tmp_path / "long.wav", *options)
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    content = json.loads(run("transcribe", tmp_path / "long.wav", *options, "--format", "json")[1])
+    assert content["text"] + "\n" == out
+    assert len(content["segments"]) == len(sample_texts)
+    code, half, err = run("transcribe", tmp_path / "cut.wav", *options)
+    assert code == 0
+    assert "cut off or damaged" in err
+    assert half.split()[:3] == out.split()[:3]
+    assert len(half) < len(out)
+
+
+def test_a_recording_without_words_is_an_empty_line(run, tmp_path):
+    import wave
+
+    with wave.open(str(tmp_path / "silence.wav"), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(16_000)
+        out.writeframes(bytes(2 * 16_000 * 40))
+    assert run("transcribe", tmp_path / "silence.wav") == (0, "\n", "")
+
+
+def test_the_bar_says_where_a_long_recording_is(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    screen = io.StringIO()
+    monkeypatch.setattr(cli, "err", Console(file=screen, force_terminal=True, width=100))
+    with cli._progress(["a/[long].wav", "b.wav"], "transcribing") as progress:
+        progress.within(0, 125.0)
+        progress._bar.refresh()
+        progress.advance()
+    shown = screen.getvalue()
+    assert "[long].wav at 2:05" in shown
+    assert "/2" in shown
+
+
 def test_output_folder_gets_a_file_each(run, sample_texts, tmp_path):
     code, out, _ = run("transcribe", *sample_texts, "--output", tmp_path / "new" / "texts", "--threads", 1)
     assert (code, out) == (0, "")

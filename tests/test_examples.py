@@ -15,6 +15,7 @@ SHOWN = {
     "frame_classification": "104 frames of 20 ms",
     "pretraining": "codevector perplexity",
     "sequence_classification": "single label: loss",
+    "subtitles": "00:00:0",
     "xvector": "similarity",
 }
 

@@ -1,6 +1,7 @@
 from wavconformer.audio import AudioWarning as AudioWarning
 from wavconformer.audio import load_audio as load_audio
 from wavconformer.audio import stream_audio as stream_audio
+from wavconformer.audio.windows import Cutting as Cutting
 from wavconformer.auto import AutoConfig as AutoConfig
 from wavconformer.auto import AutoFeatureExtractor as AutoFeatureExtractor
 from wavconformer.auto import AutoModel as AutoModel
@@ -24,6 +25,9 @@ from wavconformer.checkpoint.models import Wav2Vec2ConformerModel as Wav2Vec2Con
 from wavconformer.checkpoint.models import Wav2Vec2ConformerPreTrainedModel as Wav2Vec2ConformerPreTrainedModel
 from wavconformer.config import Wav2Vec2ConformerConfig as Wav2Vec2ConformerConfig
 from wavconformer.decoding.alignment import Alignment as Alignment
+from wavconformer.decoding.transcript import Segment as Segment
+from wavconformer.decoding.transcript import Transcript as Transcript
+from wavconformer.decoding.words import Word as Word
 from wavconformer.errors import AudioError as AudioError
 from wavconformer.errors import CheckpointError as CheckpointError
 from wavconformer.errors import ConfigError as ConfigError
@@ -47,13 +51,14 @@ from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTok
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from wavconformer.tasks.align import align as align
+from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
-from wavconformer.tasks.transcribe import Transcript as Transcript
 from wavconformer.tasks.transcribe import load_model as load_model
 from wavconformer.tasks.transcribe import transcribe as transcribe
 from wavconformer.training.finetune import finetune as finetune
 from wavconformer.training.pretrain import pretrain as pretrain
 from wavconformer.training.recipe import Recipe as Recipe
 from wavconformer.training.recipe import read_recipe as read_recipe
+from wavconformer.writers import save_transcript as save_transcript
 
 __version__: str

@@ -21,8 +21,10 @@ from wavconformer import __version__
 from wavconformer.errors import WavConformerError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from wavconformer.decoding.alignment import Alignment
-    from wavconformer.tasks.transcribe import Transcript
+    from wavconformer.tasks.transcribe import SegmentStream, Transcript
     from wavconformer.training.loop import Outcome
 
 app = typer.Typer(
@@ -44,6 +46,25 @@ class Format(str, Enum):
 
     txt = "txt"
     json = "json"
+    srt = "srt"
+    vtt = "vtt"
+    tsv = "tsv"
+    ctm = "ctm"
+    textgrid = "TextGrid"
+    html = "html"
+
+
+# Those of which several can stand one after the other.
+_JOINABLE = (Format.txt, Format.json, Format.ctm)
+
+
+class Vad(str, Enum):
+    """What finds the pauses of long recordings."""
+
+    auto = "auto"
+    silero = "silero"
+    energy = "energy"
+    off = "off"
 
 
 class Graph(str, Enum):
@@ -102,10 +123,19 @@ def transcribe(
     model: Annotated[
         str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
     ] = None,
-    format: Annotated[Format, typer.Option(help="Plain text, or JSON with the time of each word.")] = Format.txt,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="Text; words with times (json, tsv, ctm, TextGrid); subtitles; a page to look at and listen to.",
+            case_sensitive=False,
+        ),
+    ] = Format.txt,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
     target_lang: Annotated[
         str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
@@ -116,17 +146,41 @@ def transcribe(
     engine: Annotated[
         Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
     ] = None,
+    window_seconds: Annotated[
+        float, typer.Option(min=1, help="Long recordings: speech that goes on for so long is cut.")
+    ] = 20.0,
+    context_seconds: Annotated[
+        float, typer.Option(min=0, help="Audio beyond such a cut that the model hears on either side.")
+    ] = 1.0,
+    pause_seconds: Annotated[
+        float, typer.Option(min=0.2, help="A pause from so long on ends a window and is left out.")
+    ] = 0.5,
+    vad: Annotated[
+        Vad, typer.Option(help="What finds the pauses of long recordings; auto: silero where it is installed.")
+    ] = Vad.auto,
+    embed: Annotated[
+        bool | None,
+        typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
+    ] = None,
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
-    """Turn recordings into text.
+    """Turn recordings of any length into text.
 
     One recording gives its text; of several each line is a file name, a tab and the text. A recording that can't be
     read is reported and the others go on; the exit code is then 1.
     """
+    if resume and output is None:
+        raise typer.BadParameter("--resume looks for what is in the --output folder: give one.")
+    if len(files) > 1 and output is None and format not in _JOINABLE:
+        raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
     targets = None if output is None else _targets(files, output, format)
+    if resume and targets is not None:
+        files, targets = _undone(files, targets)
+        if not files:
+            return
     from wavconformer.tasks.transcribe import Transcript, load_model
 
     with _status(f"loading {model or 'the shipped model'}"):
@@ -138,26 +192,37 @@ def transcribe(
             threads=threads,
             target_lang=target_lang,
         )
+    cutting: dict[str, Any] = {
+        "window_seconds": window_seconds,
+        "context_seconds": context_seconds,
+        "pause_seconds": pause_seconds,
+        "vad": vad.value,
+    }
+    if len(files) == 1 and targets is None and format is Format.txt:
+        _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
+        return
     failed = 0
     # A bar and texts on one screen would get into each other's way.
     watched = targets is not None or not sys.stdout.isatty()
-    with _progress(len(files), "transcribing") if watched else nullcontext(lambda: None) as advance:
+    with _progress(files, "transcribing") if watched else nullcontext(_Unwatched()) as progress:
         results = transcriber.many(
-            files, batch_seconds=batch_seconds, on_error="raise" if context.obj["debug"] else "return"
+            files,
+            batch_seconds=batch_seconds,
+            on_error="raise" if context.obj["debug"] else "return",
+            on_progress=progress.within,
+            **cutting,
         )
         for number, (file, result) in enumerate(zip(files, results, strict=True)):
             if not isinstance(result, Transcript):
                 failed += 1
                 _complain(result)
+            elif targets is None:
+                typer.echo(_formatted(file, result, format, embed, several=len(files) > 1), nl=False)
             else:
-                text = _formatted(file, result, format, several=len(files) > 1 and targets is None)
-                if targets is None:
-                    typer.echo(text)
-                else:
-                    from wavconformer.files import write_text
+                from wavconformer.writers import save_transcript
 
-                    write_text(targets[number], text + "\n")
-            advance()
+                save_transcript(result, targets[number], name=file, audio=file, embed=embed)
+            progress.advance()
     if failed:
         if len(files) > 1:
             err.print(f"[red]{failed} of {len(files)} recordings could not be transcribed.[/red]")
@@ -166,20 +231,46 @@ def transcribe(
 
 def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
     targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
-    for number, target in enumerate(targets):
-        if target in targets[:number]:
-            twin = files[targets.index(target)]
-            raise typer.BadParameter(f"'{twin}' and '{files[number]}' would both be written to '{target}'.")
+    first: dict[Path, str] = {}
+    for file, target in zip(files, targets, strict=True):
+        twin = first.setdefault(target, file)
+        if twin is not file:
+            raise typer.BadParameter(f"'{twin}' and '{file}' would both be written to '{target}'.")
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
     output.mkdir(parents=True, exist_ok=True)
     return targets
 
 
-def _formatted(file: str, transcript: Transcript, format: Format, *, several: bool) -> str:
-    if format is Format.json:
-        return json.dumps({"file": file, **transcript.as_dict()}, ensure_ascii=False)
-    return f"{file}\t{transcript.text}" if several else transcript.text
+def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path]]:
+    """The recordings that no file was written of yet; files are written whole, so one that is there is done."""
+    pairs = [(file, target) for file, target in zip(files, targets, strict=True) if not target.is_file()]
+    if len(pairs) < len(files):
+        err.print(f"{len(files) - len(pairs)} of {len(files)} are done already.")
+    return [file for file, _ in pairs], [target for _, target in pairs]
+
+
+def _print_text(stream: SegmentStream) -> None:
+    """Prints the text of one recording as it is found; all of it is one line."""
+    space = ""
+    try:
+        for segment in stream:
+            typer.echo(f"{space}{segment.text}", nl=False)
+            sys.stdout.flush()
+            space = " "
+    finally:
+        if space:
+            typer.echo()
+    if not space:
+        typer.echo()
+
+
+def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | None, *, several: bool) -> str:
+    if format is Format.txt and several:
+        return f"{file}\t{transcript.text}\n"
+    from wavconformer.writers import render
+
+    return render(transcript, format.value, name=file, audio=file, embed=embed)
 
 
 # Faults of a text that are listed, of each kind.
@@ -624,22 +715,40 @@ def _use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+class _Unwatched:
+    """Progress that nobody sees."""
+
+    def advance(self) -> None:
+        """One more recording is done."""
+
+    def within(self, number: int, seconds: float) -> None:
+        """So many seconds of a long recording, whose number is told, have been heard."""
+
+
+class _Bar(_Unwatched):
+    def __init__(self, bar: Progress, task: TaskID, verb: str, files: list[str]) -> None:
+        self._bar, self._task, self._verb, self._files = bar, task, verb, files
+
+    def advance(self) -> None:
+        self._bar.update(self._task, advance=1, description=self._verb)
+
+    def within(self, number: int, seconds: float) -> None:
+        minutes, second = divmod(round(seconds), 60)
+        name = escape(Path(self._files[number]).name)
+        self._bar.update(self._task, description=f"{self._verb} {name} at {minutes}:{second:02}")
+
+
 @contextmanager
-def _progress(total: int, verb: str) -> Iterator[Any]:
-    """On standard error, where somebody watches: a bar for several files, a spinner for one."""
+def _progress(files: list[str], verb: str) -> Iterator[_Unwatched]:
+    """A bar on standard error, where somebody watches."""
     if not err.is_terminal:
-        yield lambda: None
-        return
-    if total == 1:
-        with err.status(verb):
-            yield lambda: None
+        yield _Unwatched()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(verb, total=total)
-        yield lambda: bar.advance(task)
+        yield _Bar(bar, bar.add_task(verb, total=len(files)), verb, files)
 
 
 @contextmanager

@@ -43,7 +43,10 @@ def test_words_have_times_in_order(transcriber, sample):
         "text": "SET",
         "start": transcript.words[0].start,
         "end": transcript.words[0].end,
+        "probability": transcript.words[0].probability,
     }
+    assert 0.5 < transcript.words[0].probability <= 1
+    assert transcript.segments[0].words == transcript.words
 
 
 def test_every_kind_of_source_gives_the_same(transcriber, sample):

@@ -18,8 +18,9 @@ What is done with the oddities of containers:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import av
 import numpy as np
@@ -29,13 +30,16 @@ import soxr
 from wavconformer.audio.recording import AudioFile, check_file, name_of, opened
 from wavconformer.errors import AudioError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 SAMPLE_RATE = 16_000
 """Samples per second that the released models were trained on."""
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 
-AudioSource: TypeAlias = AudioFile | npt.NDArray[Any]
-"""An encoded recording, or samples (S,) whose rate is told apart."""
+AudioSource: TypeAlias = AudioFile | npt.NDArray[Any] | Iterable[npt.NDArray[Any]]
+"""An encoded recording, or samples whose rate is told apart: all of them (S,), or one block (S,) after the other."""
 
 # A piece of a recording on its way: its sampling rate, and mono samples (S,).
 _Piece: TypeAlias = tuple[int, Samples]
@@ -53,12 +57,19 @@ _LEAST_RATE = 1_000  # Hz; resampling from a few Hz, as a hostile header may sta
 _ARRAY_TYPES = (np.uint8, np.int16, np.int32, np.float16, np.float32, np.float64)
 
 
-def load_audio(source: AudioSource, *, sampling_rate: int = SAMPLE_RATE, source_rate: int | None = None) -> Samples:
+def load_audio(
+    source: AudioSource,
+    *,
+    sampling_rate: int = SAMPLE_RATE,
+    source_rate: int | None = None,
+    on_loss: Callable[[str], None] | None = None,
+) -> Samples:
     """The whole recording as mono samples (S,) at `sampling_rate`, float32, full scale ±1.
 
     Arguments, errors and warnings are those of `stream_audio`.
     """
-    return np.concatenate(list(stream_audio(source, sampling_rate=sampling_rate, source_rate=source_rate)))
+    blocks = stream_audio(source, sampling_rate=sampling_rate, source_rate=source_rate, on_loss=on_loss)
+    return np.concatenate(list(blocks))
 
 
 def stream_audio(
@@ -67,6 +78,7 @@ def stream_audio(
     sampling_rate: int = SAMPLE_RATE,
     source_rate: int | None = None,
     block_seconds: float = 10.0,
+    on_loss: Callable[[str], None] | None = None,
 ) -> Iterator[Samples]:
     """Decodes a recording block by block, in memory bounded by the block.
 
@@ -74,10 +86,12 @@ def stream_audio(
     bit for bit; any other is resampled to round(S × sampling_rate / its rate) samples, give or take one.
 
     source: a path, bytes, a binary file (read from where it stands, pipes where the format allows it, and left open),
-        or an array (S,) of floats with full scale ±1 or of uint8, int16 or int32 PCM.
+        or an array (S,) of floats with full scale ±1 or of uint8, int16 or int32 PCM, or an iterable of such arrays,
+        which is asked for the next one when it is needed.
     sampling_rate: samples per second of the blocks.
-    source_rate: samples per second of `source`, for an array; files state their own.
+    source_rate: samples per second of `source`, for arrays; files state their own.
     block_seconds: length of a block.
+    on_loss: is told, in a sentence, what of a recording could not be decoded, in place of the AudioWarning.
 
     Yields float32 blocks (S,), all of `block_seconds` but the last, which may be shorter. A file is opened when the
     first block is asked for, and closed after the last one or when the iterator is dropped.
@@ -94,20 +108,32 @@ def stream_audio(
     if isinstance(source, np.ndarray):
         name = "The given array"
         pieces = _converted(source, source_rate, block_seconds)
+    elif is_blocks(source):
+        name = "The given blocks"
+        pieces = _from_blocks(source, _checked_rate(source_rate), block_seconds)
     else:
         check_file(source)
         name = name_of(source)
         if source_rate is not None:
             raise ValueError(f"{name}: source_rate is for arrays; a recording states its own. Leave it out.")
-        pieces = _decoded(source, block_seconds)
+        pieces = _decoded(source, block_seconds, on_loss)
     resampled = _resampled(_finite(pieces, name), sampling_rate)
     return _cut(resampled, max(1, round(block_seconds * sampling_rate)), name)
+
+
+def is_blocks(source: AudioFile | Iterable[npt.NDArray[Any]]) -> TypeIs[Iterable[npt.NDArray[Any]]]:
+    """Whether a source is samples that come block by block."""
+    if isinstance(source, (list, tuple)):
+        return any(isinstance(block, np.ndarray) for block in source)
+    is_file = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
+    # An array of another kind is iterable too, number by number.
+    return isinstance(source, Iterable) and not is_file and not hasattr(source, "__array__")
 
 
 # The stages
 
 
-def _decoded(source: AudioFile, seconds: float) -> Iterator[_Piece]:
+def _decoded(source: AudioFile, seconds: float, on_loss: Callable[[str], None] | None) -> Iterator[_Piece]:
     """The recording mixed down, about `seconds` at a time; each piece has one rate."""
     with opened(source) as recording:
         frames: list[Samples] = []
@@ -130,15 +156,12 @@ def _decoded(source: AudioFile, seconds: float) -> Iterator[_Piece]:
                 frames, gathered = [], 0
         if frames:
             yield rate, np.concatenate(frames)
-        recording.account_for_losses(heard)
+        recording.account_for_losses(heard, on_loss)
 
 
 def _converted(samples: npt.NDArray[Any], rate: int | None, seconds: float) -> Iterator[_Piece]:
     """The samples of an array as float32, in pieces of `seconds`."""
-    if rate is None:
-        raise ValueError("An array doesn't say its sampling rate: pass source_rate, such as source_rate=16000.")
-    if not rate > 0:
-        raise ValueError(f"source_rate must be positive, not {rate}.")
+    rate = _checked_rate(rate)
     if samples.ndim != 1:
         raise ValueError(
             f"An array of samples has one dimension, not the shape {samples.shape}. Mix the channels down first: "
@@ -150,6 +173,24 @@ def _converted(samples: npt.NDArray[Any], rate: int | None, seconds: float) -> I
         )
     size = max(1, round(seconds * rate))
     return ((rate, _as_float(samples[start : start + size])) for start in range(0, len(samples), size))
+
+
+def _checked_rate(rate: int | None) -> int:
+    if rate is None:
+        raise ValueError("An array doesn't say its sampling rate: pass source_rate, such as source_rate=16000.")
+    if not rate > 0:
+        raise ValueError(f"source_rate must be positive, not {rate}.")
+    return rate
+
+
+def _from_blocks(blocks: Iterable[npt.NDArray[Any]], rate: int, seconds: float) -> Iterator[_Piece]:
+    """The samples of arrays that come one by one, each as `_converted` takes it."""
+    for block in blocks:
+        if not isinstance(block, np.ndarray):
+            raise TypeError(
+                f"Blocks of samples are numpy arrays (a tensor as tensor.numpy()), not {type(block).__name__}."
+            )
+        yield from _converted(block, rate, seconds)
 
 
 def _finite(pieces: Iterable[_Piece], name: str) -> Iterator[_Piece]:
@@ -192,15 +233,20 @@ def _cut(pieces: Iterable[Samples], size: int, name: str) -> Iterator[Samples]:
     """The samples in blocks of `size`, the last one shorter; AudioError where there are none."""
     waiting: list[Samples] = []
     length, empty = 0, True
-    for piece in pieces:
-        waiting.append(piece)
-        length += len(piece)
-        if length >= size:
-            joined = np.concatenate(waiting)
-            whole = length - length % size
-            for start in range(0, whole, size):
-                yield joined[start : start + size]
-            waiting, length, empty = [joined[whole:]], length - whole, False
+    try:
+        for piece in pieces:
+            waiting.append(piece)
+            length += len(piece)
+            if length >= size:
+                joined = np.concatenate(waiting)
+                whole = length - length % size
+                for start in range(0, whole, size):
+                    yield joined[start : start + size]
+                waiting, length, empty = [joined[whole:]], length - whole, False
+    except Exception:
+        if length:
+            yield np.concatenate(waiting)  # what was heard before the error isn't lost
+        raise
     if length:
         yield np.concatenate(waiting)
     elif empty:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,10 +255,10 @@ class Recording:
         except av.FFmpegError as error:  # the container itself breaks off
             self.trouble = error.strerror
 
-    def account_for_losses(self, heard: float) -> None:
+    def account_for_losses(self, heard: float, on_loss: Callable[[str], None] | None = None) -> None:
         """To be called at the end: AudioError where nothing could be decoded, AudioWarning where something is lost.
 
-        heard: seconds that were decoded.
+        heard: seconds that were decoded. on_loss: is told in place of the warning.
         """
         if self.file.failure is not None:
             raise AudioError(
@@ -280,11 +280,11 @@ class Recording:
         elif stated is None and self.trouble and not self.skipped:
             losses.append(f"it breaks off: {self.trouble}")
         if losses:
-            warnings.warn(
-                f"{self.name}: cut off or damaged; {heard:.2f} s could be decoded ({'; '.join(losses)}).",
-                AudioWarning,
-                stacklevel=2,
-            )
+            message = f"{self.name}: cut off or damaged; {heard:.2f} s could be decoded ({'; '.join(losses)})."
+            if on_loss is None:
+                warnings.warn(message, AudioWarning, stacklevel=2)
+            else:
+                on_loss(message)
 
     @property
     def duration(self) -> float | None:

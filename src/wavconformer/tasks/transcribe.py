@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.audio import SAMPLE_RATE, AudioSource, load_audio
+from wavconformer.audio import SAMPLE_RATE, AudioSource
+from wavconformer.audio.vad import voice_detector
+from wavconformer.audio.windows import Cutting, Window, Windower
 from wavconformer.checkpoint.onnx_graph import GRAPH, OnnxModel
-from wavconformer.decoding.greedy import greedy
-from wavconformer.decoding.words import Word, words
+from wavconformer.decoding.decoder import Decoder
+from wavconformer.decoding.greedy import GreedyDecoder
+from wavconformer.decoding.joining import Frames, Joiner
+from wavconformer.decoding.transcript import Segment, Transcript, segments
 from wavconformer.errors import AudioError, CheckpointError, WavConformerError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
+from wavconformer.tasks.recording import LongRecording, Recording, describe, open_recording
 
 if TYPE_CHECKING:
     import torch
@@ -31,53 +36,61 @@ if TYPE_CHECKING:
 AHEAD = 20
 AHEAD_SECONDS = 600.0
 
+# Batches of windows are multiples of this long, so that they have few shapes: oneDNN and PyTorch keep what they have
+# prepared for each, some 2 MB in all, and an hour of speech has a thousand lengths.
+STEP_SECONDS = 0.5
 
-@dataclass(frozen=True)
-class Transcript:
-    """What was said.
+LogProbs = NDArray[np.float32]
 
-    text: all of it. words: each with its start and end in seconds. duration: seconds of audio.
+
+class SegmentStream(Iterator[Segment]):
+    """The segments of a recording, each as soon as it is found.
+
+    Whoever doesn't want the rest may drop it, or call `close()`: the recording is then closed, and nothing more of it
+    is read.
     """
 
-    text: str
-    words: tuple[Word, ...]
-    duration: float
+    def __init__(self, found: Iterator[Segment], recording: Recording | LongRecording) -> None:
+        self._found = found
+        self._recording = recording
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+    def __next__(self) -> Segment:
+        return next(self._found)
 
-    def __str__(self) -> str:
-        return self.text
+    @property
+    def duration(self) -> float:
+        """Seconds of audio that have been read; at the end, all of them."""
+        if isinstance(self._recording, Recording):
+            return self._recording.duration
+        return self._recording.heard / self._recording.rate
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What of the recording could not be decoded, as far as it has been read."""
+        return tuple(self._recording.problems)
 
-@dataclass(frozen=True)
-class Recording:
-    """A waveform (S,) at the model's rate, what messages call it, and its length in seconds."""
-
-    waveform: NDArray[np.float32]
-    name: str
-    duration: float
-
-    @classmethod
-    def load(cls, source: AudioSource, rate: int, source_rate: int | None = None) -> Recording:
-        """Reads a source; an array comes with its `source_rate`, a file says its own.
-
-        Raises AudioError where it can't be read, ValueError for an array without its rate.
-        """
-        if isinstance(source, np.ndarray) != (source_rate is not None):
-            raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
-        waveform = load_audio(source, sampling_rate=rate, source_rate=source_rate)
-        return cls(waveform, describe(source), len(waveform) / rate)
+    def close(self) -> None:
+        """Ends it before its end."""
+        self._found = iter(())
+        if isinstance(self._recording, LongRecording):
+            self._recording.close()
 
 
 class Transcriber:
     """A CTC model with its processor, ready to transcribe."""
 
     def __init__(
-        self, model: Wav2Vec2ConformerForCTC | OnnxModel, processor: Wav2Vec2Processor, name: str = "the model"
+        self,
+        model: Wav2Vec2ConformerForCTC | OnnxModel,
+        processor: Wav2Vec2Processor,
+        name: str = "the model",
+        *,
+        decoder: Decoder | None = None,
     ) -> None:
-        """Raises CheckpointError where the vocabulary and the model's head don't belong together."""
+        """`decoder`: what makes words of the model's scores; greedy by default.
+
+        Raises CheckpointError where the vocabulary and the model's head don't belong together.
+        """
         self.model = model
         self.processor = processor
         self.name = name
@@ -95,22 +108,127 @@ class Transcriber:
                 f"the first of id {unnamed[0]}: vocab.json isn't that of these weights."
             )
         self._symbols = _symbols(processor.tokenizer, head)
+        self.decoder = decoder or GreedyDecoder(self._symbols, self.blank, self._seconds_per_frame)
 
     @property
     def sampling_rate(self) -> int:
         """Samples per second that the model takes, 16,000."""
         return int(self.processor.feature_extractor.sampling_rate)
 
-    def __call__(self, source: AudioSource, *, sampling_rate: int | None = None) -> Transcript:
-        """Transcribes one recording.
+    @property
+    def _seconds_per_frame(self) -> float:
+        return self.model.config.hop_length / self.sampling_rate
 
-        source: path, bytes, file object, or a mono array with its `sampling_rate`.
+    def __call__(
+        self,
+        source: AudioSource,
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        **cutting: Any,
+    ) -> Transcript:
+        """Transcribes one recording of any length.
+
+        The arguments are those of `stream`, which gives the same segments one by one.
 
         Digital silence gives an empty text. Raises AudioError where the recording can't be read, is shorter than one
         frame (25 ms), or needs more memory than there is; CheckpointError where the model's scores are not numbers.
         """
-        (transcript,) = self.together([Recording.load(source, self.sampling_rate, sampling_rate)])
-        return transcript
+        stream = self.stream(source, sampling_rate=sampling_rate, batch_seconds=batch_seconds, **cutting)
+        found = list(stream)
+        return Transcript.of(found, stream.duration, stream.problems)
+
+    def stream(
+        self,
+        source: AudioSource,
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        **cutting: Any,
+    ) -> SegmentStream:
+        """Transcribes one recording of any length while it is read, in memory that doesn't grow with it.
+
+        source: path, bytes, file object, or, with their `sampling_rate`, a mono array or an iterable of such arrays.
+        batch_seconds: of audio that go through the model at once, by default what suits the device.
+        cutting: window_seconds, context_seconds, pause_seconds and vad, as `wavconformer.Cutting` has them. A recording
+            of at most one and a half windows goes through the model whole, and no pauses are sought in it.
+
+        Yields segments in order. Raises as `__call__` does, once the segments before the fault have come out.
+        """
+        settings = Cutting(**cutting)
+        most = self._most_seconds(batch_seconds)
+        recording = self._open(source, sampling_rate, settings)
+        found = (
+            iter(self.together([recording])[0].segments)
+            if isinstance(recording, Recording)
+            else self._listen(recording, settings, most)
+        )
+        return SegmentStream(found, recording)
+
+    def _open(self, source: AudioSource, source_rate: int | None, cutting: Cutting) -> Recording | LongRecording:
+        return open_recording(source, self.sampling_rate, source_rate, longest=cutting.longest_seconds)
+
+    def _most_seconds(self, batch_seconds: float | None) -> float:
+        most = self._batch_seconds if batch_seconds is None else batch_seconds
+        if not most > 0:
+            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        return most
+
+    def _listen(self, recording: LongRecording, cutting: Cutting, most: float) -> Iterator[Segment]:
+        """The segments of a recording that comes in window by window."""
+        delimiters = [number for number, symbol in enumerate(self._symbols) if symbol == " "]
+        joiner = Joiner(delimiters, self.blank)
+        with closing(recording.blocks()) as blocks:
+            for group in self._groups(blocks, cutting, most):
+                for window, log_probs in zip(group, self._window_scores(group, recording, most), strict=True):
+                    frames = Frames(log_probs, window.first_frame)
+                    for stretch in joiner.feed(frames, closed=window.closed):
+                        yield from segments(self.decoder(stretch.log_probs, stretch.first))
+        for stretch in joiner.finish():
+            yield from segments(self.decoder(stretch.log_probs, stretch.first))
+        if recording.failure is not None:
+            raise recording.failure
+
+    def _groups(self, blocks: Iterator[NDArray[np.float32]], cutting: Cutting, most: float) -> Iterator[list[Window]]:
+        """The windows of a recording in which there is sound, in order, so many as go through the model at once.
+
+        They wait for more of them until twice as much audio has been read, no longer: nobody knows when it comes.
+        """
+        config = self.model.config
+        windower = Windower(
+            cutting,
+            rate=self.sampling_rate,
+            hop=config.hop_length,
+            field=config.receptive_field,
+            detector=voice_detector(cutting.vad, self.sampling_rate),
+        )
+        samples = most * self.sampling_rate
+        group: list[Window] = []
+        begun = 0
+        for windows in _windows(windower, blocks):
+            for window in filter(_has_sound, windows):
+                if group and sum(len(other.samples) for other in group) + len(window.samples) > samples:
+                    yield group
+                    group = []
+                if not group:
+                    begun = windower.heard
+                group.append(window)
+            if group and windower.heard - begun >= 2 * samples:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _window_scores(self, windows: Sequence[Window], recording: LongRecording, most: float) -> list[LogProbs]:
+        """Log-probabilities (T, V) of the windows' own frames, without those of their context."""
+        lengths = [len(window.samples) / self.sampling_rate for window in windows]
+        scores: dict[int, LogProbs] = {}
+        for group in batches(lengths, most):
+            waveforms = [windows[number].samples for number in group]
+            made = self._scores(waveforms, recording.name, round(STEP_SECONDS * self.sampling_rate))
+            for number, log_probs in zip(group, made, strict=True):
+                scores[number] = log_probs[windows[number].kept].copy()  # so that the batch needn't be kept for it
+        return [scores[number] for number in range(len(windows))]
 
     def many(
         self,
@@ -119,30 +237,38 @@ class Transcriber:
         sampling_rate: int | None = None,
         batch_seconds: float | None = None,
         on_error: Literal["raise", "return"] = "raise",
+        on_progress: Callable[[int, float], None] | None = None,
+        **cutting: Any,
     ) -> Iterator[Transcript | WavConformerError | OSError | ValueError]:
         """Transcribes recordings, those of like length together; the results come in the order of the sources.
 
-        sources, sampling_rate: each as `__call__` takes it. They are read some minutes of audio ahead, no further.
+        sources, sampling_rate, cutting: as `stream` takes them. Short recordings are read some minutes of audio ahead,
+            no further, and a long one when it is its turn.
         batch_seconds: of audio that go through the model at once, by default what suits the device. What is computed
             for a recording doesn't depend on its company.
         on_error: "return" gives a recording's error in its place, and the others go on.
+        on_progress: is told, while a long recording is heard, its number and the seconds that have been read.
         """
-        most = self._batch_seconds if batch_seconds is None else batch_seconds
-        if not most > 0:
-            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        most = self._most_seconds(batch_seconds)
+        settings = Cutting(**cutting)
         if on_error not in ("raise", "return"):
             raise ValueError(f"on_error is {on_error!r}, but must be 'raise' or 'return'.")
         enough = max(most, min(AHEAD * most, AHEAD_SECONDS))
         window: list[Recording | WavConformerError | OSError | ValueError] = []
         ahead = 0.0
-        for source in sources:
+        for number, source in enumerate(sources):
             try:
-                recording = Recording.load(source, self.sampling_rate, sampling_rate)
+                recording = self._open(source, sampling_rate, settings)
             except (WavConformerError, OSError, ValueError) as error:
                 if on_error == "raise":
                     yield from self._window(window, most, on_error)  # what was read before it isn't lost
                     raise
                 window.append(error)
+                continue
+            if isinstance(recording, LongRecording):
+                yield from self._window(window, most, on_error)
+                window, ahead = [], 0.0
+                yield self._long(recording, settings, most, on_error, on_progress, number)
                 continue
             window.append(recording)
             ahead += recording.duration
@@ -150,6 +276,28 @@ class Transcriber:
                 yield from self._window(window, most, on_error)
                 window, ahead = [], 0.0
         yield from self._window(window, most, on_error)
+
+    def _long(
+        self,
+        recording: LongRecording,
+        cutting: Cutting,
+        most: float,
+        on_error: str,
+        on_progress: Callable[[int, float], None] | None,
+        number: int,
+    ) -> Transcript | WavConformerError | OSError | ValueError:
+        stream = SegmentStream(self._listen(recording, cutting, most), recording)
+        found = []
+        try:
+            for segment in stream:
+                found.append(segment)
+                if on_progress is not None:
+                    on_progress(number, stream.duration)
+        except (WavConformerError, OSError, ValueError) as error:
+            if on_error == "raise":
+                raise
+            return error
+        return Transcript.of(found, stream.duration, stream.problems)
 
     def _window(
         self, items: list[Recording | WavConformerError | OSError | ValueError], most: float, on_error: str
@@ -192,64 +340,82 @@ class Transcriber:
                     f"{least / self.sampling_rate * 1000:.0f} ms of audio."
                 )
         heard = [recording for recording in recordings if np.ptp(recording.waveform)]
-        ids = iter(self._frame_ids(heard) if heard else [])
+        names = " and ".join(recording.name for recording in heard)
+        scores = iter(self._scores([recording.waveform for recording in heard], names) if heard else [])
         return [
-            self._transcript(recording, next(ids))
-            if np.ptp(recording.waveform)
-            else Transcript("", (), recording.duration)
+            self._transcript(recording, next(scores) if np.ptp(recording.waveform) else None)
             for recording in recordings
         ]
 
-    def _transcript(self, recording: Recording, frame_ids: NDArray[np.int64]) -> Transcript:
-        tokens = greedy(frame_ids, self.blank)
-        found = words(tokens, self._symbols, self.model.config.hop_length / self.sampling_rate)
-        return Transcript(" ".join(word.text for word in found), found, recording.duration)
+    def _transcript(self, recording: Recording, log_probs: LogProbs | None) -> Transcript:
+        found = () if log_probs is None else segments(self.decoder(log_probs))
+        return Transcript.of(found, recording.duration, recording.problems)
 
-    def _frame_ids(self, recordings: list[Recording]) -> list[NDArray[np.int64]]:
-        """The likeliest token of each frame (T,) of each recording."""
-        names = " and ".join(recording.name for recording in recordings)
+    def _scores(self, waveforms: list[NDArray[np.float32]], names: str, multiple: int | None = None) -> list[LogProbs]:
+        """Log-probabilities (T, V) of each waveform (S,); frames beyond its end are certainly blank.
+
+        multiple: the length of the batch is a multiple of so many samples.
+        """
         try:
             inputs = self.processor.feature_extractor(
-                [recording.waveform for recording in recordings],
+                waveforms,
                 sampling_rate=self.sampling_rate,
                 padding=True,
+                pad_to_multiple_of=multiple,
                 return_attention_mask=True,
                 return_tensors="np",
             )
-            ids, finite = self._run(**inputs)
+            log_probs, finite = self._run(**inputs)
         except AudioError as error:
             raise AudioError(f"{names}: {error}") from error
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
+            seconds = max(map(len, waveforms)) / self.sampling_rate
             raise AudioError(
-                f"{names}: {max(recording.duration for recording in recordings):.0f} s is too long to transcribe at "
-                "once in this machine's memory: cut it into parts."
+                f"{names}: {seconds:.0f} s is too long to transcribe at once in this machine's memory: take shorter "
+                "windows (window_seconds)."
             ) from error
         if not finite:
             raise CheckpointError(
                 f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for their type. "
                 "`wavconformer check` tells more."
             )
-        return list(ids)  # frames beyond a recording's end are certainly blank, and so come to nothing
+        return list(log_probs)
 
-    def _run(
-        self, input_values: NDArray[np.float32], attention_mask: NDArray[np.integer]
-    ) -> tuple[NDArray[np.int64], bool]:
-        """The likeliest tokens (B, T), and whether all scores are numbers."""
+    def _run(self, input_values: NDArray[np.float32], attention_mask: NDArray[np.integer]) -> tuple[LogProbs, bool]:
+        """Log-probabilities (B, T, V), and whether all scores are numbers."""
         if isinstance(self.model, OnnxModel):
             scores = self.model(input_values, attention_mask)
-            return scores.argmax(-1), bool(np.isfinite(scores).all())
+            return _log_softmax(scores), bool(np.isfinite(scores).all())
         import torch
 
         device = self.model.device
+        is_whole = len(input_values) == 1 and bool(attention_mask.all())
         with torch.inference_mode():
             logits = self.model(
                 torch.from_numpy(input_values).to(device),
-                attention_mask=torch.from_numpy(attention_mask).to(device) if len(input_values) > 1 else None,
+                attention_mask=None if is_whole else torch.from_numpy(attention_mask).to(device),
             ).logits
-            ids: NDArray[np.int64] = logits.argmax(-1).cpu().numpy()
-            return ids, bool(logits.isfinite().all())
+            log_probs: LogProbs = torch.log_softmax(logits.float(), -1).cpu().numpy()
+            return log_probs, bool(logits.isfinite().all())
+
+
+def _log_softmax(scores: LogProbs) -> LogProbs:
+    shifted = scores - scores.max(-1, keepdims=True)
+    logs: LogProbs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logs
+
+
+def _has_sound(window: Window) -> bool:
+    return bool(np.ptp(window.samples))
+
+
+def _windows(windower: Windower, blocks: Iterable[NDArray[np.float32]]) -> Iterator[list[Window]]:
+    """Those that are complete with each block, and at the end those that remain."""
+    for block in blocks:
+        yield windower.feed(block)
+    yield windower.finish()
 
 
 def _symbols(tokenizer: Wav2Vec2CTCTokenizer, count: int) -> list[str | None]:
@@ -349,8 +515,8 @@ def _language(name: str | os.PathLike[str], target_lang: str | None, source: dic
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str | None, device: str | None) -> Transcriber:
-    return load_model(name, device=device)
+def _loaded(name: str | None, device: str | None, target_lang: str | None) -> Transcriber:
+    return load_model(name, device=device, target_lang=target_lang)
 
 
 def transcribe(
@@ -359,24 +525,35 @@ def transcribe(
     model: Transcriber | str | os.PathLike[str] | None = None,
     sampling_rate: int | None = None,
     device: torch.device | str | None = None,
+    target_lang: str | None = None,
+    batch_seconds: float | None = None,
+    **cutting: Any,
 ) -> Transcript:
-    """Transcribes one recording; of many, load the model once with `load_model` and call it.
+    """Transcribes one recording of any length; of many, load the model once with `load_model` and call it.
 
-    source: path, bytes, file object, or a mono array with its `sampling_rate`.
+    source: path, bytes, file object, or, with their `sampling_rate`, a mono array or an iterable of such arrays.
     model: what `load_model` gave, or a name for it; the checkpoint that ships with the package by default.
+    device, target_lang: as `load_model` takes them; a model that is given has its own.
+    batch_seconds, cutting: as `Transcriber.stream` takes them: window_seconds, context_seconds, pause_seconds, vad.
 
     The model named last is kept for the next call. Raises AudioError and CheckpointError.
     """
     if not isinstance(model, Transcriber):
-        model = _loaded(None if model is None else os.fspath(model), None if device is None else str(device))
-    return model(source, sampling_rate=sampling_rate)
+        name = None if model is None else os.fspath(model)
+        model = _loaded(name, None if device is None else str(device), target_lang)
+    elif device is not None or target_lang is not None:
+        raise ValueError("device and target_lang go with a model's name: one that is loaded has its own.")
+    return model(source, sampling_rate=sampling_rate, batch_seconds=batch_seconds, **cutting)
 
 
-def describe(source: AudioSource) -> str:
-    """How messages name a source."""
-    if isinstance(source, (str, os.PathLike)):
-        return f"'{os.fspath(source)}'"
-    return "The given audio"
-
-
-__all__ = ["SAMPLE_RATE", "Transcriber", "Transcript", "describe", "load_model", "transcribe"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Cutting",
+    "Segment",
+    "SegmentStream",
+    "Transcriber",
+    "Transcript",
+    "describe",
+    "load_model",
+    "transcribe",
+]
