@@ -299,14 +299,6 @@ def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | 
 _MOST_FAULTS = 20
 
 
-class AlignFormat(str, Enum):
-    """Of what `align` gives."""
-
-    tsv = "tsv"
-    json = "json"
-    ctm = "ctm"
-
-
 @app.command()
 def align(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording in any common format, of any length.")],
@@ -319,7 +311,11 @@ def align(
         typer.Option(help="In which numbers and signs are read out, as en; without it their times are rough."),
     ] = None,
     format: Annotated[
-        AlignFormat | None, typer.Option(help="By default that of --output's name, or tsv: a line for each line.")
+        Format | None,
+        typer.Option(
+            help="By default that of --output's name, or tsv, a row for each line; json has all there is.",
+            case_sensitive=False,
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
     threshold: Annotated[
@@ -360,7 +356,7 @@ def align(
         )
     with _heard("listening") as progress:
         alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
-    written = render_alignment(alignment, chosen.value, audio)
+    written = render_alignment(alignment, chosen.value, audio, audio=audio)
     if output is None:
         typer.echo(written, nl=False)
     else:
@@ -370,11 +366,11 @@ def align(
     _tell_of_faults(alignment, THRESHOLD if threshold is None else threshold)
 
 
-def _alignment_format(output: Path | None) -> AlignFormat:
+def _alignment_format(output: Path | None) -> Format:
     """That of the file's name."""
     if output is None or not output.suffix:
-        return AlignFormat.tsv
-    names = {f".{format.value.lower()}": format for format in AlignFormat}
+        return Format.tsv
+    names = {f".{format.value.lower()}": format for format in Format}
     if output.suffix.lower() not in names:
         raise typer.BadParameter(f"'{output}' is of no known format: give --format, or one of {', '.join(names)}.")
     return names[output.suffix.lower()]

@@ -10,7 +10,7 @@ import wavconformer
 from wavconformer import AudioError, CheckpointError, DataError, Transcriber, align, load_audio
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.decoding.alignment import AlignedLine, AlignedWord, Alignment
-from wavconformer.tasks.align import THRESHOLD, read_lines, render_alignment
+from wavconformer.tasks.align import THRESHOLD, as_transcript, read_lines, render_alignment
 from wavconformer.tasks.hearing import _windows, hear
 
 RATE = 16_000
@@ -233,12 +233,26 @@ def test_tables():
         "3\t2.000\t2.000\tNA\tc",
     ]
     assert render_alignment(MADE, "ctm", "my talk.wav").splitlines() == [
-        "my_talk 1 0.500 0.100 A 0.950",
-        "my_talk 1 1.000 0.250 b NA",
-        "my_talk 1 2.000 0.000 —_c 0.000",
+        "my_talk 1 0.500 0.100 A 0.9500",
+        "my_talk 1 1.000 0.250 b",
+        "my_talk 1 2.000 0.000 —_c 0.0000",
     ]
-    with pytest.raises(ValueError, match="format is 'pdf', but must be 'tsv', 'json' or 'ctm'"):
+    with pytest.raises(ValueError, match="format is 'pdf', but must be one of"):
         render_alignment(MADE, "pdf", "x.wav")
+
+
+def test_the_other_formats_have_the_lines_that_are_heard(alignment):
+    left_out = AlignedLine(9, "never said", 1.0, 1.0, 0.0, (), is_interpolated=True)
+    with_it = Alignment((*alignment.lines, left_out), 0.5, (), alignment.duration, True)
+    transcript = as_transcript(with_it)
+    assert [segment.text for segment in transcript.segments] == [line.text for line in alignment.lines]
+    assert [(word.text, word.probability) for word in transcript.words] == [
+        (word.text, word.score) for word in alignment.words
+    ]
+    for format in ("srt", "vtt", "TextGrid", "html", "txt"):
+        made = render_alignment(with_it, format, "x.wav")
+        assert "twenty" in made
+        assert "never said" not in made
 
 
 def test_json_is_all_there_is(alignment):

@@ -12,9 +12,13 @@ from wavconformer.audio import AudioSource
 from wavconformer.decoding.alignment import Alignment, SpelledLine, align_lines, labels_of
 from wavconformer.decoding.numerals import Numerals
 from wavconformer.decoding.spelling import Speller
+from wavconformer.decoding.transcript import Segment, Transcript
+from wavconformer.decoding.words import Word
 from wavconformer.errors import AudioError, DataError
 from wavconformer.tasks.hearing import CONTEXT_SECONDS, WINDOW_SECONDS, hear
-from wavconformer.tasks.transcribe import Transcriber, describe, load_model
+from wavconformer.tasks.recording import describe
+from wavconformer.tasks.transcribe import Transcriber, load_model
+from wavconformer.writers import render
 
 if TYPE_CHECKING:
     import torch
@@ -92,30 +96,43 @@ def read_lines(text: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     return [" ".join(line.split()) for line in text]
 
 
-def render_alignment(alignment: Alignment, format: str, name: str) -> str:
-    """An alignment as text.
+def render_alignment(
+    alignment: Alignment, format: str, name: str, *, audio: str | os.PathLike[str] | None = None
+) -> str:
+    """An alignment as text, with a newline at the end.
 
-    format: "tsv", a row for each line with its number, start, end, score and text; "ctm", a row for each word; "json",
-        all that there is. name: what the recording is called.
+    format: "tsv", a row for each line with its number, start, end, score and text; "json", all that there is; or
+        another of `wavconformer.writers.FORMATS`, with a segment for each line that is heard. name: what the recording
+        is called. audio: for html alone.
 
     Raises ValueError for another format.
     """
     if format == "json":
         return json.dumps({"file": name, **alignment.as_dict()}, ensure_ascii=False) + "\n"
-    if format == "ctm":
-        stem = "_".join(Path(name).stem.split())
-        rows = [
-            f"{stem} 1 {word.start:.3f} {word.end - word.start:.3f} {'_'.join(word.text.split())} {_number(word.score)}"
-            for word in alignment.words
-        ]
-        return "".join(f"{row}\n" for row in rows)
     if format == "tsv":
         rows = [
             f"{line.number}\t{line.start:.3f}\t{line.end:.3f}\t{_number(line.score)}\t{' '.join(line.text.split())}"
             for line in alignment.lines
         ]
         return "".join(f"{row}\n" for row in ["line\tstart\tend\tscore\ttext", *rows])
-    raise ValueError(f"format is {format!r}, but must be 'tsv', 'json' or 'ctm'.")
+    return render(as_transcript(alignment), format, name=name, audio=audio)
+
+
+def as_transcript(alignment: Alignment) -> Transcript:
+    """The lines that are heard as segments, and their words with their scores for probabilities."""
+    return Transcript.of(
+        (
+            Segment(
+                line.text,
+                line.start,
+                line.end,
+                tuple(Word(word.text, word.start, word.end, word.score) for word in line.words),
+            )
+            for line in alignment.lines
+            if not line.is_interpolated
+        ),
+        alignment.duration,
+    )
 
 
 def _number(score: float | None) -> str:

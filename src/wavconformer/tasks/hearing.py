@@ -12,7 +12,8 @@ from wavconformer.audio import AudioSource, stream_audio
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.decoding.evidence import Evidence
 from wavconformer.errors import AudioError, CheckpointError
-from wavconformer.tasks.transcribe import Transcriber, describe
+from wavconformer.tasks.recording import describe
+from wavconformer.tasks.transcribe import Transcriber
 
 WINDOW_SECONDS = 20.0
 CONTEXT_SECONDS = 2.0
