@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.decoding.beam import HOTWORD_WEIGHT, BeamDecoder, BeamSettings, Hypothesis
+from wavconformer.decoding.posteriors import log_softmax
+from wavconformer.decoding.symbols import symbols_of
 from wavconformer.errors import CheckpointError, DataError
 from wavconformer.files import SOURCE_ARGUMENTS, Source, read_json, staged, write_json, write_text
 from wavconformer.lm import LanguageModel, read_lm
@@ -186,7 +188,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             score_boundary=lm_score_boundary,
         )
         return _output(
-            [decoder.hypotheses(_log_softmax(as_array(logits)), n_best)], output_word_offsets, n_best, is_batch=False
+            [decoder.hypotheses(_posteriors(as_array(logits)), n_best)], output_word_offsets, n_best, is_batch=False
         )
 
     def batch_decode(
@@ -222,7 +224,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             score_boundary=lm_score_boundary,
         )
         rows = [as_array(row) for row in logits]
-        found = [decoder.hypotheses(_log_softmax(row[(row != _PADDED).all(-1)]), n_best) for row in rows]
+        found = [decoder.hypotheses(_posteriors(row[(row != _PADDED).all(-1)]), n_best) for row in rows]
         return _output(found, output_word_offsets, n_best, is_batch=True)
 
     def _decoder(self, hotwords: Iterable[str] | None, hotword_weight: float | None, **settings: Any) -> BeamDecoder:
@@ -251,23 +253,9 @@ def beam_decoder(
     """
     if isinstance(lm, (str, os.PathLike)):
         lm = read_lm(lm)
-    symbols = symbols_of(tokenizer)
-    symbols = [*symbols, *[None] * ((count or 0) - len(symbols))][: count or len(symbols)]
+    symbols = symbols_of(tokenizer, count=count or None)
     blank = tokenizer.pad_token_id
     return BeamDecoder(symbols, blank, lm, hotwords=hotwords, settings=settings, seconds_per_frame=seconds_per_frame)
-
-
-def symbols_of(tokenizer: Wav2Vec2CTCTokenizer) -> list[str | None]:
-    """What each token reads as: " " for the word delimiter, None for special tokens."""
-    special = set(tokenizer.all_special_tokens)
-    vocabulary = tokenizer.get_vocab()
-    symbols: list[str | None] = [None] * (max(vocabulary.values()) + 1)
-    for token, index in vocabulary.items():
-        if token == tokenizer.word_delimiter_token:
-            symbols[index] = " "
-        elif token not in special:
-            symbols[index] = token.lower() if tokenizer.do_lower_case else token
-    return symbols
 
 
 def _labels(tokenizer: Wav2Vec2CTCTokenizer) -> list[str]:
@@ -309,11 +297,8 @@ def _read_language_model(source: Source) -> tuple[LanguageModel | None, dict[str
         raise CheckpointError(f"{source}: {error}") from error
 
 
-def _log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    logits = logits.astype(np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
+def _posteriors(logits: NDArray[Any]) -> NDArray[np.float64]:
+    return log_softmax(logits.astype(np.float64))
 
 
 def _output(

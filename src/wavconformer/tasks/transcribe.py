@@ -18,6 +18,8 @@ from wavconformer.checkpoint.onnx_graph import GRAPH, OnnxModel
 from wavconformer.decoding.decoder import Decoder
 from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.joining import Frames, Joiner
+from wavconformer.decoding.posteriors import log_softmax
+from wavconformer.decoding.symbols import symbols_of
 from wavconformer.decoding.transcript import Segment, Transcript, segments
 from wavconformer.errors import AudioError, CheckpointError, WavConformerError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from wavconformer.checkpoint.models import Wav2Vec2ConformerForCTC
     from wavconformer.decoding.beam import BeamDecoder, BeamSettings
     from wavconformer.lm import LanguageModel
-    from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2Processor
+    from wavconformer.processing import Wav2Vec2Processor
 
 
 # Batches' worth of audio that are read before the first of them runs: enough to find company of like length.
@@ -110,7 +112,8 @@ class Transcriber:
                 f"{name}: the model's head has {head} tokens, but the vocabulary has none for {len(unnamed)} of them, "
                 f"the first of id {unnamed[0]}: vocab.json isn't that of these weights."
             )
-        self._symbols = _symbols(processor.tokenizer, head)
+        marks = {processor.tokenizer.pad_token, processor.tokenizer.bos_token, processor.tokenizer.eos_token}
+        self._symbols = symbols_of(processor.tokenizer, silent=marks, count=head)
         self.decoder = decoder or GreedyDecoder(self._symbols, self.blank, self._seconds_per_frame)
 
     def beam_decoder(
@@ -419,7 +422,7 @@ class Transcriber:
         """Log-probabilities (B, T, V), and whether all scores are numbers."""
         if isinstance(self.model, OnnxModel):
             scores = self.model(input_values, attention_mask)
-            return _log_softmax(scores), bool(np.isfinite(scores).all())
+            return log_softmax(scores), bool(np.isfinite(scores).all())
         import torch
 
         device = self.model.device
@@ -433,12 +436,6 @@ class Transcriber:
             return log_probs, bool(logits.isfinite().all())
 
 
-def _log_softmax(scores: LogProbs) -> LogProbs:
-    shifted = scores - scores.max(-1, keepdims=True)
-    logs: LogProbs = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return logs
-
-
 def _has_sound(window: Window) -> bool:
     return bool(np.ptp(window.samples))
 
@@ -448,21 +445,6 @@ def _windows(windower: Windower, blocks: Iterable[NDArray[np.float32]]) -> Itera
     for block in blocks:
         yield windower.feed(block)
     yield windower.finish()
-
-
-def _symbols(tokenizer: Wav2Vec2CTCTokenizer, count: int) -> list[str | None]:
-    """What each of the head's `count` tokens reads as: " " for the word delimiter, None for marks and padding."""
-    vocabulary = tokenizer.get_vocab()
-    silent = {tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token}
-    symbols: list[str | None] = [None] * count
-    for token, index in vocabulary.items():
-        if index >= count:
-            continue
-        if token == tokenizer.word_delimiter_token:
-            symbols[index] = " "
-        elif token not in silent:
-            symbols[index] = token.lower() if tokenizer.do_lower_case else token
-    return symbols
 
 
 def load_model(
