@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from wavconformer.decoding.alignment import Alignment
-    from wavconformer.tasks.transcribe import SegmentStream, Transcript
+    from wavconformer.tasks.transcribe import SegmentStream, Transcriber, Transcript
     from wavconformer.training.loop import Outcome
 
 app = typer.Typer(
@@ -116,13 +116,42 @@ Model = Annotated[
 ]
 
 
+# Of the commands that run a model on recordings.
+_MODEL = typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
+_DEVICE = typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")
+_TARGET_LANG = typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
+_QUANTIZATION = typer.Option(help="int8: faster on a CPU, nearly as accurate.")
+_ENGINE = typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
+_THREADS = typer.Option(min=1, help="CPU threads; by default all cores.")
+
+
+def _loaded(
+    model: str | None,
+    device: str | None,
+    target_lang: str | None,
+    quantization: Quantization | None,
+    engine: Engine | None,
+    threads: int | None,
+) -> Transcriber:
+    """The model that these options name."""
+    from wavconformer.tasks.transcribe import load_model
+
+    with _status(f"loading {model or 'the shipped model'}"):
+        return load_model(
+            model,
+            device=device,
+            quantization=None if quantization is None else quantization.value,
+            engine=None if engine is None else engine.value,
+            threads=threads,
+            target_lang=target_lang,
+        )
+
+
 @app.command()
 def transcribe(
     context: typer.Context,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings in any common format.")],
-    model: Annotated[
-        str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
-    ] = None,
+    model: Annotated[str | None, _MODEL] = None,
     format: Annotated[
         Format,
         typer.Option(
@@ -136,16 +165,10 @@ def transcribe(
     resume: Annotated[
         bool, typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
-    target_lang: Annotated[
-        str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
-    ] = None,
-    quantization: Annotated[
-        Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
-    ] = None,
-    engine: Annotated[
-        Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
-    ] = None,
+    device: Annotated[str | None, _DEVICE] = None,
+    target_lang: Annotated[str | None, _TARGET_LANG] = None,
+    quantization: Annotated[Quantization | None, _QUANTIZATION] = None,
+    engine: Annotated[Engine | None, _ENGINE] = None,
     window_seconds: Annotated[
         float, typer.Option(min=1, help="Long recordings: speech that goes on for so long is cut.")
     ] = 20.0,
@@ -177,7 +200,7 @@ def transcribe(
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+    threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
     """Turn recordings of any length into text.
 
@@ -196,17 +219,9 @@ def transcribe(
     if lm is None and not (alpha is None and beta is None):
         raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
     weights = _weights(hotword or [])
-    from wavconformer.tasks.transcribe import Transcript, load_model
+    from wavconformer.tasks.transcribe import Transcript
 
-    with _status(f"loading {model or 'the shipped model'}"):
-        transcriber = load_model(
-            model,
-            device=device,
-            quantization=None if quantization is None else quantization.value,
-            engine=None if engine is None else engine.value,
-            threads=threads,
-            target_lang=target_lang,
-        )
+    transcriber = _loaded(model, device, target_lang, quantization, engine, threads)
     if lm is not None or beam is not None or weights:
         from wavconformer.decoding.beam import BeamSettings
 
@@ -303,9 +318,7 @@ _MOST_FAULTS = 20
 def align(
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording in any common format, of any length.")],
     text: Annotated[Path, typer.Argument(metavar="TEXT", help="Text file with what is said in it; - for the input.")],
-    model: Annotated[
-        str | None, typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
-    ] = None,
+    model: Annotated[str | None, _MODEL] = None,
     language: Annotated[
         str | None,
         typer.Option(help="In which numbers and signs are read out, as en; without it their times are rough."),
@@ -322,17 +335,11 @@ def align(
         float | None,
         typer.Option(min=0, max=1, help="Lines with a lower score are told of; a text with a lower one is refused."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
-    target_lang: Annotated[
-        str | None, typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
-    ] = None,
-    quantization: Annotated[
-        Quantization | None, typer.Option(help="int8: faster on a CPU, nearly as accurate.")
-    ] = None,
-    engine: Annotated[
-        Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+    device: Annotated[str | None, _DEVICE] = None,
+    target_lang: Annotated[str | None, _TARGET_LANG] = None,
+    quantization: Annotated[Quantization | None, _QUANTIZATION] = None,
+    engine: Annotated[Engine | None, _ENGINE] = None,
+    threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
     """Find when each line and word of a text is said in a recording.
 
@@ -341,19 +348,10 @@ def align(
     """
     from wavconformer.tasks.align import THRESHOLD, render_alignment
     from wavconformer.tasks.align import align as aligned
-    from wavconformer.tasks.transcribe import load_model
 
     chosen = format or _alignment_format(output)
     given = sys.stdin.read() if str(text) == "-" else text
-    with _status(f"loading {model or 'the shipped model'}"):
-        transcriber = load_model(
-            model,
-            device=device,
-            quantization=None if quantization is None else quantization.value,
-            engine=None if engine is None else engine.value,
-            threads=threads,
-            target_lang=target_lang,
-        )
+    transcriber = _loaded(model, device, target_lang, quantization, engine, threads)
     with _heard("listening") as progress:
         alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
     written = render_alignment(alignment, chosen.value, audio, audio=audio)
@@ -641,10 +639,10 @@ def evaluate(
     skip_overlap: Annotated[bool, typer.Option("--skip-overlap", help="Leave overlapped speech out.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many alone.")] = None,
     batch_seconds: Annotated[float, typer.Option(min=0.1, help="Audio in a batch.")] = 30.0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")] = None,
+    device: Annotated[str | None, _DEVICE] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as float16; float32 by default.")] = None,
     target_lang: Annotated[str | None, typer.Option(help="Language, of a model with adapters for several.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+    threads: Annotated[int | None, _THREADS] = None,
 ) -> None:
     """Score a checkpoint, or hypotheses, on a data set: WER and CER, accuracy, EER and minDCF, or DER.
 
@@ -813,10 +811,7 @@ def _counted(verb: str) -> Iterator[Callable[[int, int], None]]:
     if not err.is_terminal:
         yield lambda done, total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
+    with _bar() as bar:
         task = bar.add_task(verb, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -857,11 +852,16 @@ def _progress(files: list[str], verb: str) -> Iterator[_Unwatched]:
     if not err.is_terminal:
         yield _Unwatched()
         return
+    with _bar() as bar:
+        yield _Bar(bar, bar.add_task(verb, total=len(files)), verb, files)
+
+
+def _bar() -> Progress:
+    """A bar on standard error, behind what is being done."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, redirect_stdout=False) as bar:
-        yield _Bar(bar, bar.add_task(verb, total=len(files)), verb, files)
+    return Progress(*columns, console=err, transient=True, redirect_stdout=False)
 
 
 @contextmanager
