@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 import wavconformer
+from wavconformer import cli
 from wavconformer.files import ASSETS
 
 # Small models run faster on one thread, and a busy machine then disturbs them less.
@@ -34,6 +38,24 @@ def sample() -> Path:
 def transcriber() -> wavconformer.Transcriber:
     """The shipped checkpoint, ready to transcribe on the CPU."""
     return wavconformer.load_model(device="cpu")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["wavconformer", *map(str, arguments)])
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets its own
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

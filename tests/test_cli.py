@@ -12,23 +12,6 @@ from wavconformer import cli
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the command line in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
 def bad_files(tmp_path) -> dict[str, Path]:
     files = {name: tmp_path / name for name in ("empty.wav", "text.mp3", "folder", "cut.flac", "missing.wav")}
     files["empty.wav"].touch()

@@ -13,18 +13,12 @@ from wavconformer.decoding.alignment import AlignedLine, Alignment, Untranscribe
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run):
     """Runs the command in this process: exit code, standard output, standard error in one line."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", "align", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
+        code, out, err = run("align", *arguments)
+        return code, out, " ".join(err.split())
 
     return call
 

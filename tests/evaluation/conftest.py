@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ from wavconformer import (
     Wav2Vec2ConformerForAudioFrameClassification,
     Wav2Vec2ConformerForSequenceClassification,
     Wav2Vec2ConformerForXVector,
-    cli,
 )
 from wavconformer.files import ASSETS
 
@@ -25,20 +23,13 @@ SAMPLES = ASSETS / "samples"
 
 
 @pytest.fixture
-def run(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+def run(run, monkeypatch) -> Callable[..., tuple[int, str, str]]:
     """Runs `wavconformer evaluate` in this process: exit code, standard output, standard error on one line."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", "evaluate", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets its own
         monkeypatch.setenv("COLUMNS", "120")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
+        code, out, err = run("evaluate", *arguments)
+        return code, out, " ".join(err.split())
 
     return call
 

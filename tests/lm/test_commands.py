@@ -6,29 +6,11 @@ import sys
 
 import pytest
 
-from wavconformer import cli
 from wavconformer.errors import DataError
 from wavconformer.lm import read_lm
 from wavconformer.lm.kneser_ney import estimate
 from wavconformer.lm.perplexity import perplexity
 from wavconformer.lm.text import read_sentences
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the command line in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

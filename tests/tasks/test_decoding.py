@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 import wavconformer
-from wavconformer import BeamSettings, cli
+from wavconformer import BeamSettings
 from wavconformer.files import ASSETS
 from wavconformer.lm.arpa import write_arpa
 from wavconformer.lm.kneser_ney import estimate
@@ -22,21 +20,6 @@ def lm(tmp_path_factory):
     lines = [SAID, "HOW IS THE WEATHER IN LONDON", "CALL ANNA ON SATURDAY"]
     write_arpa(estimate((line.split() for line in lines), 3).model, path)
     return path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_a_transcriber_takes_a_decoder(lm):

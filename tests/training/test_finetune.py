@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from tests.training.synthetic import STILL, make_corpus, recipe_of, with_logging, with_trainer
 
 import wavconformer
-from wavconformer import ConfigError, cli
+from wavconformer import ConfigError
 from wavconformer.evaluation.evaluate import evaluate
 from wavconformer.training.finetune import finetune
 from wavconformer.training.metrics import read_metrics
@@ -153,21 +152,14 @@ def test_a_signal_saves_and_leaves(tones, tmp_path, number, monkeypatch):
     assert_equal(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, capsys):
+def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, run):
     from wavconformer.training.loop import Task
 
     recipe = write_recipe(recipe_of(tones, tmp_path / "run"), tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["wavconformer", "finetune", str(recipe), *arguments])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out.strip(), " ".join(captured.err.split())
+        code, out, err = run("finetune", recipe, *arguments)
+        return code, out.strip(), " ".join(err.split())
 
     with monkeypatch.context() as patch:
         patch.setattr(Task, "before_update", lambda self, loop, step: os.kill(os.getpid(), signal.SIGTERM) or {})
