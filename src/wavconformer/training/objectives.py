@@ -94,34 +94,37 @@ class CTC(Objective):
         return {"ctc": loss}, {"logits": logits.detach()}
 
 
-class Classes(Objective):
-    """One class for each utterance, by cross-entropy."""
+class Utterances(Objective):
+    """The model's own loss, a mean over utterances.
+
+    measured: which of its outputs is looked at.
+    """
+
+    measured: ClassVar[str]
+
+    def counts(self, inputs: Inputs) -> dict[str, float]:
+        """Utterances."""
+        return {"utterances": float(len(inputs["labels"]))}
+
+    def forward(self, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The loss summed over utterances; the output that is measured."""
+        output = self.model(**inputs)
+        (term,) = self.divisors
+        return {term: output.loss * len(inputs["labels"])}, {self.measured: output[self.measured].detach()}
+
+
+class Classes(Utterances):
+    """One class for each utterance, by cross-entropy of logits (B, C)."""
 
     divisors: ClassVar[dict[str, str]] = {"classes": "utterances"}
-
-    def counts(self, inputs: Inputs) -> dict[str, float]:
-        """Utterances."""
-        return {"utterances": float(len(inputs["labels"]))}
-
-    def forward(self, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cross-entropy summed over utterances; logits (B, C)."""
-        output = self.model(**inputs)
-        return {"classes": output.loss * len(inputs["labels"])}, {"logits": output.logits.detach()}
+    measured = "logits"
 
 
-class Speakers(Objective):
-    """Embeddings that tell speakers apart, by additive-margin softmax."""
+class Speakers(Utterances):
+    """Embeddings (B, X) that tell speakers apart, by additive-margin softmax."""
 
     divisors: ClassVar[dict[str, str]] = {"am_softmax": "utterances"}
-
-    def counts(self, inputs: Inputs) -> dict[str, float]:
-        """Utterances."""
-        return {"utterances": float(len(inputs["labels"]))}
-
-    def forward(self, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The loss summed over utterances; embeddings (B, X)."""
-        output = self.model(**inputs)
-        return {"am_softmax": output.loss * len(inputs["labels"])}, {"embeddings": output.embeddings.detach()}
+    measured = "embeddings"
 
 
 class Frames(Objective):
