@@ -15,7 +15,7 @@ import transformers
 
 import wavconformer
 import wavconformer.files
-from benchmarks.loops import loop
+from benchmarks.loops import SAMPLES, TINY, loop
 from benchmarks.timing import Comparison, compare
 from wavconformer.checkpoint.onnx_export import write_graph
 from wavconformer.config import PRESETS
@@ -36,8 +36,6 @@ NO_RANDOMNESS = dict.fromkeys(
     ),
     0.0,
 )
-TINY = wavconformer.files.ASSETS / "tiny-en"
-SAMPLES = wavconformer.files.ASSETS / "samples"
 
 
 def settings(positions: str, layers: int) -> dict[str, Any]:

@@ -181,8 +181,6 @@ class RelativeSelfAttention(SelfAttention):
             return self._attend_visibly(q_u, k, v, bias if keys is None else bias.masked_fill(~keys, -math.inf))
         if output_attentions:
             return self._attend_visibly(q_u, k, v, self._position_scores(q_v, p, 0, frames, keys))
-        if reference.is_traced() or reference.is_transformed():
-            return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
         heads, queries = _block_size(q)
         if queries == frames and heads == self.num_heads:
             return self._attend_block(q_u, q_v, k, v, p, keys, 0, frames), None
@@ -277,6 +275,8 @@ class RelativeSelfAttention(SelfAttention):
 def _block_size(q: Tensor) -> tuple[int, int]:
     """Heads and queries, of (B, H, T, K), to handle at once."""
     batch, heads, frames, _ = q.shape
+    if reference.is_traced() or reference.is_transformed():
+        return heads, frames
     if reference.is_unseen() and q.device.type == "cpu" and batch * frames**2 >= HEAD_SCORES:
         # A third of the queries: the columns that a block computes beside those it needs are as many as its rows.
         heads, most = 1, min(HEAD_QUERY_BLOCK, max(QUERY_BLOCK, frames // 3))
