@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 from tests.data.corpora import RATE, librispeech, write_audio
-from tests.test_cli import run  # noqa: F401 (a fixture)
 
 from wavconformer.data import examine
 from wavconformer.data import prepare as preparing
@@ -375,7 +374,7 @@ def test_an_edited_manifest_is_read_anew(source, tmp_path):
 # --- the command
 
 
-def test_the_command(run, source, tmp_path):  # noqa: F811
+def test_the_command(run, source, tmp_path):
     code, out, err = run("prepare", source, "-o", tmp_path / "out", "--vocabulary", "build", "--workers", 0)
     assert (code, err) == (0, "")
     assert out == (tmp_path / "out" / "report.txt").read_text()
@@ -387,7 +386,7 @@ def test_the_command(run, source, tmp_path):  # noqa: F811
     assert run("prepare", source, "-o", tmp_path / "x", "--case", "title")[0] == 2
 
 
-def test_the_command_can_be_interrupted(run, source, tmp_path, monkeypatch):  # noqa: F811
+def test_the_command_can_be_interrupted(run, source, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
