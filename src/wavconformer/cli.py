@@ -332,6 +332,7 @@ def align(
     engine: Annotated[
         Engine | None, typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
     ] = None,
+    vad: Annotated[Vad, typer.Option(help="What finds the pauses; auto: silero where it is installed.")] = Vad.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Find when each line and word of a text is said in a recording.
@@ -355,7 +356,7 @@ def align(
             target_lang=target_lang,
         )
     with _heard("listening") as progress:
-        alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
+        alignment = aligned(audio, given, model=transcriber, language=language, vad=vad.value, progress=progress)
     written = render_alignment(alignment, chosen.value, audio, audio=audio)
     if output is None:
         typer.echo(written, nl=False)
