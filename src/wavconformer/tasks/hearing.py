@@ -11,7 +11,7 @@ from wavconformer.audio import AudioSource
 from wavconformer.audio.windows import Cutting
 from wavconformer.decoding.evidence import Evidence
 from wavconformer.errors import AudioError
-from wavconformer.tasks.recording import open_recording
+from wavconformer.tasks.recording import LongRecording, open_recording
 from wavconformer.tasks.transcribe import Transcriber
 
 # What a letter costs in a pause between windows, which the model doesn't get to hear.
@@ -54,6 +54,7 @@ def hear(
         quiet.append(np.ones(frames, bool))
 
     recording = open_recording(source, rate, sampling_rate, longest=0.0)
+    assert isinstance(recording, LongRecording)  # for none is so short
     for window, log_probs in transcriber.windows(recording, cutting or Cutting(), batch_seconds):
         pause(window.first_frame - done)
         costs.append(log_probs.max(-1, keepdims=True) - log_probs[:, list(labels)])
