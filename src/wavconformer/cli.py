@@ -335,6 +335,7 @@ def align(
         float | None,
         typer.Option(min=0, max=1, help="Lines with a lower score are told of; a text with a lower one is refused."),
     ] = None,
+    vad: Annotated[Vad, typer.Option(help="What finds the pauses; auto: silero where it is installed.")] = Vad.auto,
     device: Annotated[str | None, _DEVICE] = None,
     target_lang: Annotated[str | None, _TARGET_LANG] = None,
     quantization: Annotated[Quantization | None, _QUANTIZATION] = None,
@@ -353,7 +354,7 @@ def align(
     given = sys.stdin.read() if str(text) == "-" else text
     transcriber = _loaded(model, device, target_lang, quantization, engine, threads)
     with _heard("listening") as progress:
-        alignment = aligned(audio, given, model=transcriber, language=language, progress=progress)
+        alignment = aligned(audio, given, model=transcriber, language=language, vad=vad.value, progress=progress)
     written = render_alignment(alignment, chosen.value, audio, audio=audio)
     if output is None:
         typer.echo(written, nl=False)

@@ -212,6 +212,34 @@ def test_a_word_does_not_reach_over_silence():
     assert align_lines(lines, silent, 4).lines[0].start >= (heard - 3) * 0.02
 
 
+def test_a_word_begins_when_it_sounds():
+    """The first letter of each word is named early, in silence, as a model does that knows what comes."""
+    lines = spelled(["A CAT"], Speller(TOKENIZER))
+    evidence, places = spoken(["A CAT"], ALL)
+    costs, quiet = evidence.costs.copy(), evidence.is_quiet.copy()
+    for letter, place, early in (("A", 0, 8), ("C", 2, 1)):
+        frame = round(places[0][place] / 0.02)
+        costs[frame - early], costs[frame] = costs[frame].copy(), costs[frame - early].copy()
+        quiet[frame - early : frame] = True
+        assert costs[frame - early, ALL.index(VOCABULARY[letter])] < 0.2
+    quiet[round(places[0][4] / 0.02) + 1 :] = True
+    alignment = align_lines(lines, Evidence(ALL, costs, quiet, 0.02, evidence.duration), 4)
+    one, cat = alignment.words
+    assert (one.start, one.end) == pytest.approx((places[0][0], places[0][0] + 0.02))
+    assert cat.start == pytest.approx(places[0][2])
+    assert cat.end == alignment.lines[0].end == pytest.approx(places[0][4] + 0.02)
+    times = [time for character in cat.characters for time in (character.start, character.end)]
+    assert times == sorted(times)
+    assert alignment.score > 0.9
+
+
+def test_where_nothing_sounds_the_model_is_believed():
+    evidence, places = spoken(["CAT"], ALL)
+    silent = Evidence(ALL, evidence.costs, np.ones(len(evidence), bool), 0.02, evidence.duration)
+    alignment = align_lines(spelled(["CAT"], Speller(TOKENIZER)), silent, 4)
+    assert alignment.words[0].start == pytest.approx(places[0][0])
+
+
 def test_without_a_delimiter():
     labels = tuple(label for label in ALL if label != 4)
     speller = Speller(Wav2Vec2CTCTokenizer(VOCABULARY, word_delimiter_token=None))

@@ -28,7 +28,7 @@ QUIET = 1.0
 # Less foreign speech than this, in seconds of frames that aren't silent, isn't told of.
 LEAST_UNTRANSCRIBED = 0.2
 
-# Nats of the cubic mean of a line's labels at which its score is 1 / e: a score of 0.1 parts lines that are said from
+# Nats of the cubic mean of a line's labels at which its score is 1 / e: a score of 0.15 parts lines that are said from
 # such that aren't best, whether the model hears badly or well.
 _SCALE = 2.5
 
@@ -294,6 +294,7 @@ class _Reader:
         self._seconds = found.evidence.seconds_per_frame
         self._paid = np.concatenate([[0.0], np.cumsum(found.lattice.paid(found.evidence, found.path), dtype=float)])
         self._speech = np.flatnonzero(found.lattice.is_speech(found.evidence, found.path))
+        self._sound = np.flatnonzero(~found.evidence.is_quiet)
 
     def alignment(self) -> Alignment:
         lines: list[AlignedLine] = []
@@ -333,6 +334,24 @@ class _Reader:
         count = len(self.lines[number].words[place].labels)
         return [self.found.frames(first + 2 * label) for label in range(count)]
 
+    def _sounding(self, number: int, place: int) -> list[tuple[int, int]]:
+        """The frames of each label of a word, without silence at its edges: a model may name a letter before it sounds.
+
+        Where nothing sounds before the next word they are as they are.
+        """
+        frames = self._label_frames(number, place)
+        start, end = frames[0][0], frames[-1][1]
+        is_last = place == len(self.lines[number].words) - 1
+        until = end if is_last else self.found.word_frames(number, place + 1)[0]
+        sound = self._sound[slice(*np.searchsorted(self._sound, [start, until]))]
+        if not len(sound):
+            return frames
+        first = int(sound[0])
+        last = int(sound[sound < end].max(initial=first)) + 1
+        inside = [(min(max(one, first), last), min(max(other, first), last)) for one, other in frames]
+        final = inside[-1][0]
+        return [*inside[:-1], (final, max(inside[-1][1], min(final + 1, last)))]
+
     def _label_costs(self, number: int, place: int) -> NDArray[np.float64]:
         """What the audio says against each label of a word, wildcards left out: from its first frame to the next's."""
         words = self.lines[number].words
@@ -343,7 +362,7 @@ class _Reader:
         return costs[[label != WILDCARD for label in words[place].labels]]
 
     def _word(self, word: Spelling, number: int, place: int, costs: NDArray[np.float64]) -> AlignedWord:
-        frames = self._label_frames(number, place)
+        frames = self._sounding(number, place)
         start, end = frames[0][0], frames[-1][1]
         heard: list[tuple[int, int] | None] = [None] * len(word.text)
         for label, sign, span in zip(word.labels, word.places, frames, strict=True):

@@ -6,16 +6,17 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavconformer.audio import AudioSource
+from wavconformer.audio.windows import Cutting
 from wavconformer.decoding.alignment import Alignment, SpelledLine, align_lines, labels_of
 from wavconformer.decoding.numerals import Numerals
 from wavconformer.decoding.spelling import Speller
 from wavconformer.decoding.transcript import Segment, Transcript
 from wavconformer.decoding.words import Word
 from wavconformer.errors import AudioError, DataError
-from wavconformer.tasks.hearing import CONTEXT_SECONDS, WINDOW_SECONDS, hear
+from wavconformer.tasks.hearing import hear
 from wavconformer.tasks.recording import describe
 from wavconformer.tasks.transcribe import Transcriber, load_model
 from wavconformer.writers import render
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 # Lines, and texts as a whole, whose score is below it probably aren't what is said.
-THRESHOLD = 0.1
+THRESHOLD = 0.15
 
 
 def align(
@@ -35,9 +36,9 @@ def align(
     language: str | None = None,
     sampling_rate: int | None = None,
     device: torch.device | str | None = None,
-    window_seconds: float = WINDOW_SECONDS,
-    context_seconds: float = CONTEXT_SECONDS,
+    batch_seconds: float | None = None,
     progress: Callable[[float], None] = lambda seconds: None,
+    **cutting: Any,
 ) -> Alignment:
     """Finds when each line, word and character of a text is said in a recording of any length.
 
@@ -46,12 +47,14 @@ def align(
         before, between and after the lines that no line has, and lines that aren't said, are found and told of.
     model: what `load_model` gave, or a name for it; the checkpoint that ships with the package by default.
     language: in which numbers and signs are read out, such as "en" (needs num2words); without one they are wildcards.
-    window_seconds, context_seconds: the model hears so much at once, and besides on both sides of it.
+    batch_seconds: of audio that go through the model at once, by default what suits the device.
     progress: is told the seconds of audio that are done.
+    cutting: window_seconds, context_seconds, pause_seconds and vad, as `wavconformer.Cutting` has them.
 
     Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell, and
     what `Transcriber` and `Numerals` raise.
     """
+    settings = Cutting(**cutting)
     lines = read_lines(text)
     if not isinstance(model, Transcriber):
         model = load_model(model, device=device)
@@ -69,9 +72,10 @@ def align(
         model,
         source,
         labels_of(spelled, model.blank, speller.delimiter),
+        speller.delimiter,
         sampling_rate=sampling_rate,
-        window_seconds=window_seconds,
-        context_seconds=context_seconds,
+        cutting=settings,
+        batch_seconds=batch_seconds,
         progress=progress,
     )
     if len(evidence) <= len(spelled):

@@ -1,26 +1,23 @@
-"""What a model hears of a text's labels in a recording, window by window, for recordings of any length."""
+"""What a model hears of a text's labels in a recording of any length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.audio import AudioSource, stream_audio
-from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.audio import AudioSource
+from wavconformer.audio.windows import Cutting
 from wavconformer.decoding.evidence import Evidence
-from wavconformer.errors import AudioError, CheckpointError
-from wavconformer.tasks.recording import describe
+from wavconformer.errors import AudioError
+from wavconformer.tasks.recording import LongRecording, open_recording
 from wavconformer.tasks.transcribe import Transcriber
 
-WINDOW_SECONDS = 20.0
-CONTEXT_SECONDS = 2.0
-# What another label than the blank costs where a window has no sound at all; the model doesn't get to hear that.
-_SILENT = 20.0
+# What a letter costs in a pause between windows, which the model doesn't get to hear.
+_UNHEARD = 10.0
 # A frame is quiet if all within so many seconds are so many decibels below the loud ones of its window.
-_AROUND = 0.1
+_AROUND = 0.04
 _QUIET_DECIBELS = 40.0
 
 
@@ -28,98 +25,54 @@ def hear(
     transcriber: Transcriber,
     source: AudioSource,
     labels: Sequence[int],
+    delimiter: int | None = None,
     *,
     sampling_rate: int | None = None,
-    window_seconds: float = WINDOW_SECONDS,
-    context_seconds: float = CONTEXT_SECONDS,
+    cutting: Cutting | None = None,
+    batch_seconds: float | None = None,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Evidence:
-    """Runs the model over a recording of any length. Of each frame the costs of `labels` alone are kept.
+    """Runs the model over a recording, window by window. Of each frame the costs of `labels` alone are kept.
 
-    labels: ids of the vocabulary, the blank first.
-    window_seconds: of audio that are computed at once. context_seconds: that the model hears besides on both sides of a
-        window; the context's frames are dropped, and the windows' joined.
+    labels: ids of the vocabulary, the blank first. delimiter: that of them which parts words, if there is one: like the
+        blank it is what pauses between windows are.
+    cutting, batch_seconds: as `Transcriber.stream` has them, but short recordings are cut at their pauses, too.
     progress: is told the seconds that are done.
 
     Raises AudioError, CheckpointError and ValueError as `Transcriber` does.
     """
-    if not window_seconds > 0 or not context_seconds >= 0:
-        raise ValueError(
-            f"window_seconds is {window_seconds} and context_seconds {context_seconds}: the one must be positive, the "
-            "other not negative."
-        )
     config = transcriber.model.config
-    rate, hop, field = transcriber.sampling_rate, config.hop_length, config.receptive_field
-    core = max(1, round(window_seconds * rate / hop))
-    context = max(round(context_seconds * rate / hop), -(-field // hop))
+    rate, hop = transcriber.sampling_rate, config.hop_length
+    around = round(_AROUND * rate / hop)
+    silent = np.array([0.0 if label in (labels[0], delimiter) else _UNHEARD for label in labels], np.float32)
     costs: list[NDArray[np.float32]] = []
     quiet: list[NDArray[np.bool_]] = []
-    heard = 0
-    blocks = stream_audio(source, sampling_rate=rate, source_rate=sampling_rate)
-    for window in _windows(blocks, core * hop, context * hop):
-        if len(window.samples) < field:
-            raise AudioError(
-                f"{describe(source)} is {len(window.samples) / rate * 1000:.1f} ms long, but the model needs at least "
-                f"{field / rate * 1000:.0f} ms of audio."
-            )
-        found = _computed(transcriber, window.samples, labels)
-        kept = slice(window.before // hop, None if window.is_last else (window.before + window.length) // hop)
-        costs.append(found[kept])
-        quiet.append(_is_quiet(window.samples, len(found), hop, round(_AROUND * rate / hop))[kept])
-        heard += window.length
-        progress(heard / rate)
-    return Evidence(tuple(labels), np.concatenate(costs), np.concatenate(quiet), hop / rate, heard / rate)
+    done = 0
 
+    def pause(frames: int) -> None:
+        costs.append(np.tile(silent, (frames, 1)))
+        quiet.append(np.ones(frames, bool))
 
-@dataclass(frozen=True)
-class _Window:
-    """Samples: some of context, the window's own, and again some of context."""
-
-    samples: NDArray[np.float32]
-    before: int
-    length: int
-    is_last: bool
-
-
-def _windows(blocks: Iterator[NDArray[np.float32]], core: int, context: int) -> Iterator[_Window]:
-    """Windows of `core` samples, one behind the other, with up to `context` on both sides; the last is what is left."""
-    held = np.zeros(0, np.float32)
-    before = 0
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) > before + core + context:
-            yield _Window(held[: before + core + context], before, core, False)
-            start = max(0, before + core - context)
-            held, before = held[start:], before + core - start
-    yield _Window(held, before, len(held) - before, True)
-
-
-def _computed(transcriber: Transcriber, samples: NDArray[np.float32], labels: Sequence[int]) -> NDArray[np.float32]:
-    """The costs (T, L) of a window's frames."""
-    inputs = transcriber.processor.feature_extractor(
-        [samples], sampling_rate=transcriber.sampling_rate, return_attention_mask=True, return_tensors="np"
-    )
-    model = transcriber.model
-    if isinstance(model, OnnxModel):
-        logits = model(inputs.input_values, inputs.attention_mask)[0]
-        scores = np.concatenate([logits.max(-1, keepdims=True), logits[:, list(labels)]], -1)
-    else:
-        import torch
-
-        with torch.inference_mode():
-            output = model(torch.from_numpy(inputs.input_values).to(model.device)).logits[0].float()
-            best = output.amax(-1, keepdim=True)
-            scores = torch.cat([best, output[:, list(labels)]], -1).cpu().numpy()
-    if not np.isfinite(scores).all():
-        raise CheckpointError(
-            f"{transcriber.name} gives NaN or infinite scores: its weights are broken, or too large for their type. "
-            "`wavconformer check` tells more."
+    recording = open_recording(source, rate, sampling_rate, longest=0.0)
+    assert isinstance(recording, LongRecording)  # for none is so short
+    for window, log_probs in transcriber.windows(recording, cutting or Cutting(), batch_seconds):
+        pause(window.first_frame - done)
+        costs.append(log_probs.max(-1, keepdims=True) - log_probs[:, list(labels)])
+        frames = window.kept.start + len(log_probs)
+        quiet.append(_is_quiet(window.samples, frames, hop, around)[window.kept.start :])
+        done = window.first_frame + len(log_probs)
+        progress(done * hop / rate)
+    if recording.failure is not None:
+        raise recording.failure
+    if recording.heard < config.receptive_field:
+        raise AudioError(
+            f"{recording.name} is {recording.heard / rate * 1000:.1f} ms long, but the model needs at least "
+            f"{config.receptive_field / rate * 1000:.0f} ms of audio."
         )
-    if not np.ptp(samples):
-        scores[:, :2] = 0.0
-        scores[:, 2:] = -_SILENT
-    costs: NDArray[np.float32] = scores[:, :1] - scores[:, 1:]
-    return costs
+    pause(max(0, recording.heard // hop - done))
+    duration = recording.heard / rate
+    progress(duration)
+    return Evidence(tuple(labels), np.concatenate(costs), np.concatenate(quiet), hop / rate, duration)
 
 
 def _is_quiet(samples: NDArray[np.float32], frames: int, hop: int, around: int) -> NDArray[np.bool_]:

@@ -206,16 +206,25 @@ class Transcriber:
         """The segments of a recording that comes in window by window."""
         delimiters = [number for number, symbol in enumerate(self._symbols) if symbol == " "]
         joiner = Joiner(delimiters, self.blank)
-        with closing(recording.blocks()) as blocks:
-            for group in self._groups(blocks, cutting, most):
-                for window, log_probs in zip(group, self._window_scores(group, recording, most), strict=True):
-                    frames = Frames(log_probs, window.first_frame)
-                    for stretch in joiner.feed(frames, closed=window.closed):
-                        yield from segments(self.decoder(stretch.log_probs, stretch.first))
+        for window, log_probs in self.windows(recording, cutting, most):
+            for stretch in joiner.feed(Frames(log_probs, window.first_frame), closed=window.closed):
+                yield from segments(self.decoder(stretch.log_probs, stretch.first))
         for stretch in joiner.finish():
             yield from segments(self.decoder(stretch.log_probs, stretch.first))
         if recording.failure is not None:
             raise recording.failure
+
+    def windows(
+        self, recording: LongRecording, cutting: Cutting, batch_seconds: float | None = None
+    ) -> Iterator[tuple[Window, LogProbs]]:
+        """The windows of a recording in which there is sound, each with the log-probabilities (T, V) of its own frames.
+
+        An error in reading ends them: it is the recording's `failure`.
+        """
+        most = self._most_seconds(batch_seconds)
+        with closing(recording.blocks()) as blocks:
+            for group in self._groups(blocks, cutting, most):
+                yield from zip(group, self._window_scores(group, recording, most), strict=True)
 
     def _groups(self, blocks: Iterator[NDArray[np.float32]], cutting: Cutting, most: float) -> Iterator[list[Window]]:
         """The windows of a recording in which there is sound, in order, so many as go through the model at once.
