@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wavconformer import cli
+from wavconformer.cli import terminal
 
 
 @pytest.fixture
@@ -123,8 +123,8 @@ def test_the_bar_says_where_a_long_recording_is(monkeypatch):
     from rich.console import Console
 
     screen = io.StringIO()
-    monkeypatch.setattr(cli, "err", Console(file=screen, force_terminal=True, width=100))
-    with cli._progress(["a/[long].wav", "b.wav"], "transcribing") as progress:
+    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True, width=100))
+    with terminal.progress_bar(["a/[long].wav", "b.wav"], "transcribing") as progress:
         progress.within(0, 125.0)
         progress._bar.refresh()
         progress.advance()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from wavconformer import cli
+from wavconformer.cli import terminal
 from wavconformer.decoding.alignment import AlignedLine, Alignment, Untranscribed
 
 
@@ -116,6 +116,6 @@ def test_progress_is_shown_where_somebody_watches(run, sample, text, monkeypatch
     from rich.console import Console
 
     shown = io.StringIO()
-    monkeypatch.setattr(cli, "err", Console(file=shown, force_terminal=True, width=80))
+    monkeypatch.setattr(terminal, "err", Console(file=shown, force_terminal=True, width=80))
     assert run(sample, text)[0] == 0
     assert "listening" in shown.getvalue()

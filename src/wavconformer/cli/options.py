@@ -1,0 +1,100 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wavconformer.cli.terminal import status
+
+if TYPE_CHECKING:
+    from wavconformer.tasks.transcribe import Transcriber
+
+
+class Format(str, Enum):
+    """Of the text that `transcribe` gives."""
+
+    txt = "txt"
+    json = "json"
+    srt = "srt"
+    vtt = "vtt"
+    tsv = "tsv"
+    ctm = "ctm"
+    textgrid = "TextGrid"
+    html = "html"
+
+
+class Vad(str, Enum):
+    """What finds the pauses of long recordings."""
+
+    auto = "auto"
+    silero = "silero"
+    energy = "energy"
+    off = "off"
+
+
+class Engine(str, Enum):
+    """What runs the model."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+class Quantization(str, Enum):
+    """Of a model's weights."""
+
+    int8 = "int8"
+
+
+class Case(Enum):
+    """Of the letters in texts that `prepare` writes."""
+
+    KEEP = "keep"
+    UPPER = "upper"
+    LOWER = "lower"
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Folder, Hub repository, or 'tiny-en', which ships with the package.")
+]
+
+
+# Of the commands that run a model on recordings.
+MODEL = typer.Option(help="Folder or Hub repository; by default the checkpoint that ships along.")
+DEVICE = typer.Option(help="cpu, cuda, mps; by default the fastest at hand.")
+TARGET_LANG = typer.Option(help="Language, such as 'fra', of a model with adapters for several.")
+QUANTIZATION = typer.Option(help="int8: faster on a CPU, nearly as accurate.")
+ENGINE = typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
+THREADS = typer.Option(min=1, help="CPU threads; by default all cores.")
+
+
+def loaded(
+    model: str | None,
+    device: str | None,
+    target_lang: str | None,
+    quantization: Quantization | None,
+    engine: Engine | None,
+    threads: int | None,
+) -> Transcriber:
+    """The model that these options name."""
+    from wavconformer.tasks.transcribe import load_model
+
+    with status(f"loading {model or 'the shipped model'}"):
+        return load_model(
+            model,
+            device=device,
+            quantization=None if quantization is None else quantization.value,
+            engine=None if engine is None else engine.value,
+            threads=threads,
+            target_lang=target_lang,
+        )
+
+
+def use_threads(threads: int | None) -> None:
+    """Bounds the CPU threads of a model that isn't loaded by `loaded`."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

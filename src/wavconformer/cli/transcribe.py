@@ -1,0 +1,207 @@
+"""`wavconformer transcribe`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wavconformer.cli.app import app
+from wavconformer.cli.options import (
+    DEVICE,
+    ENGINE,
+    MODEL,
+    QUANTIZATION,
+    TARGET_LANG,
+    THREADS,
+    Engine,
+    Format,
+    Quantization,
+    Vad,
+    loaded,
+)
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
+
+if TYPE_CHECKING:
+    from wavconformer.tasks.transcribe import SegmentStream, Transcript
+
+# Those of which several can stand one after the other.
+_JOINABLE = (Format.txt, Format.json, Format.ctm)
+
+
+@app.command()
+def transcribe(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings in any common format.")],
+    model: Annotated[str | None, MODEL] = None,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="Text; words with times (json, tsv, ctm, TextGrid); subtitles; a page to look at and listen to.",
+            case_sensitive=False,
+        ),
+    ] = Format.txt,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
+    ] = False,
+    device: Annotated[str | None, DEVICE] = None,
+    target_lang: Annotated[str | None, TARGET_LANG] = None,
+    quantization: Annotated[Quantization | None, QUANTIZATION] = None,
+    engine: Annotated[Engine | None, ENGINE] = None,
+    window_seconds: Annotated[
+        float, typer.Option(min=1, help="Long recordings: speech that goes on for so long is cut.")
+    ] = 20.0,
+    context_seconds: Annotated[
+        float, typer.Option(min=0, help="Audio beyond such a cut that the model hears on either side.")
+    ] = 1.0,
+    pause_seconds: Annotated[
+        float, typer.Option(min=0.2, help="A pause from so long on ends a window and is left out.")
+    ] = 0.5,
+    vad: Annotated[
+        Vad, typer.Option(help="What finds the pauses of long recordings; auto: silero where it is installed.")
+    ] = Vad.auto,
+    embed: Annotated[
+        bool | None,
+        typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
+    ] = None,
+    lm: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the language model, by default 0.5.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Bonus of each word with a language model, by default 1.5.")
+    ] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="Width of the beam search, by default 100.")] = None,
+    hotword: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated."),
+    ] = None,
+    batch_seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
+    ] = None,
+    threads: Annotated[int | None, THREADS] = None,
+) -> None:
+    """Turn recordings of any length into text.
+
+    One recording gives its text; of several each line is a file name, a tab and the text. A recording that can't be
+    read is reported and the others go on; the exit code is then 1.
+    """
+    if resume and output is None:
+        raise typer.BadParameter("--resume looks for what is in the --output folder: give one.")
+    if len(files) > 1 and output is None and format not in _JOINABLE:
+        raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
+    targets = None if output is None else _targets(files, output, format)
+    if resume and targets is not None:
+        files, targets = _undone(files, targets)
+        if not files:
+            return
+    if lm is None and not (alpha is None and beta is None):
+        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
+    weights = _weights(hotword or [])
+    from wavconformer.tasks.transcribe import Transcript
+
+    transcriber = loaded(model, device, target_lang, quantization, engine, threads)
+    if lm is not None or beam is not None or weights:
+        from wavconformer.decoding.beam import BeamSettings
+
+        given = {"alpha": alpha, "beta": beta, "beam_width": beam}
+        settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        with status(f"reading {lm or 'hot words'}"):
+            transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
+    cutting: dict[str, Any] = {
+        "window_seconds": window_seconds,
+        "context_seconds": context_seconds,
+        "pause_seconds": pause_seconds,
+        "vad": vad.value,
+    }
+    if len(files) == 1 and targets is None and format is Format.txt:
+        _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
+        return
+    failed = 0
+    # A bar and texts on one screen would get into each other's way.
+    watched = targets is not None or not sys.stdout.isatty()
+    with progress_bar(files, "transcribing") if watched else nullcontext(Unwatched()) as progress:
+        results = transcriber.many(
+            files,
+            batch_seconds=batch_seconds,
+            on_error="raise" if context.obj["debug"] else "return",
+            on_progress=progress.within,
+            **cutting,
+        )
+        for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            if not isinstance(result, Transcript):
+                failed += 1
+                complain(result)
+            elif targets is None:
+                typer.echo(_formatted(file, result, format, embed, several=len(files) > 1), nl=False)
+            else:
+                from wavconformer.writers import save_transcript
+
+                save_transcript(result, targets[number], name=file, audio=file, embed=embed)
+            progress.advance()
+    if failed:
+        if len(files) > 1:
+            err.print(f"[red]{failed} of {len(files)} recordings could not be transcribed.[/red]")
+        raise typer.Exit(1)
+
+
+def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
+    targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
+    first: dict[Path, str] = {}
+    for file, target in zip(files, targets, strict=True):
+        twin = first.setdefault(target, file)
+        if twin is not file:
+            raise typer.BadParameter(f"'{twin}' and '{file}' would both be written to '{target}'.")
+    if output.exists() and not output.is_dir():
+        raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    return targets
+
+
+def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path]]:
+    """The recordings that no file was written of yet; files are written whole, so one that is there is done."""
+    pairs = [(file, target) for file, target in zip(files, targets, strict=True) if not target.is_file()]
+    if len(pairs) < len(files):
+        err.print(f"{len(files) - len(pairs)} of {len(files)} are done already.")
+    return [file for file, _ in pairs], [target for _, target in pairs]
+
+
+def _print_text(stream: SegmentStream) -> None:
+    """Prints the text of one recording as it is found; all of it is one line."""
+    space = ""
+    try:
+        for segment in stream:
+            typer.echo(f"{space}{segment.text}", nl=False)
+            sys.stdout.flush()
+            space = " "
+    finally:
+        if space:
+            typer.echo()
+    if not space:
+        typer.echo()
+
+
+def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | None, *, several: bool) -> str:
+    if format is Format.txt and several:
+        return f"{file}\t{transcript.text}\n"
+    from wavconformer.writers import render
+
+    return render(transcript, format.value, name=file, audio=file, embed=embed)
+
+
+def _weights(options: list[str]) -> dict[str, float]:
+    """Hot words given as TEXT or TEXT=WEIGHT."""
+    weights = {}
+    for option in options:
+        text, sign, weight = option.rpartition("=")
+        try:
+            weights[text if sign else weight] = float(weight) if sign else 10.0
+        except ValueError:
+            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
+    return weights
