@@ -19,7 +19,7 @@ TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
 def server(transcriber, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     with running(
-        transcriber, folder, keys=("another-key-of-them", KEY), megabytes=1, names=("tiny-en", "whisper-1")
+        transcriber, folder, keys=("another-key-of-them", KEY), megabytes=6, names=("tiny-en", "whisper-1")
     ) as it:
         yield it
 
@@ -135,8 +135,8 @@ def test_models(client):
         ({"model": "gpt-5"}, openai.NotFoundError, "model_not_found", "model"),
         ({"file": ("a.mp3", b"no sound in it" * 9)}, openai.BadRequestError, "invalid_audio", "file"),
         ({"file": ("a.mp3", b"")}, openai.BadRequestError, "invalid_audio", "file"),
-        ({"file": ("a.wav", bytes(1_100_000))}, openai.APIStatusError, "file_too_large", "file"),
-        ({"file": ("a.wav", bytes(9_000_000))}, openai.APIStatusError, "file_too_large", "file"),
+        ({"file": ("a.wav", bytes(6_500_000))}, openai.APIStatusError, "file_too_large", "file"),
+        ({"file": ("a.wav", bytes(15_000_000))}, openai.APIStatusError, "file_too_large", "file"),
         ({"response_format": "pdf"}, openai.BadRequestError, "invalid_value", "response_format"),
         ({"temperature": 3}, openai.BadRequestError, "invalid_value", "temperature"),
         ({"timestamp_granularities": ["word"]}, openai.BadRequestError, "invalid_value", None),

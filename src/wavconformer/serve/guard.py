@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wavconformer.serve.failures import Failure
+from wavconformer.serve.failures import Failure, failure_of
 from wavconformer.serve.logs import log
 from wavconformer.serve.metrics import Metrics
 from wavconformer.serve.settings import LOOPBACK, Settings
@@ -95,10 +95,10 @@ class Guard:
     def _refusal(self, scope: Scope) -> Failure | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._any_host and (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if not self._any_host and _hostname(host) not in self._hosts:
             return Failure(421, "This server doesn't go by that name (--allow-host).", code="unknown_host")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
+        if origin is not None and origin not in self._origins and origin.partition("://")[2] != host:
             return Failure(403, "Pages of other sites may not ask this server (--allow-origin).", code="foreign_origin")
         path = scope["path"]
         # A browser can't send a key with the opening of a web socket: the first message of a live stream has it.
@@ -111,6 +111,14 @@ class Guard:
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+
+def _hostname(host: str) -> str:
+    """Of a Host header, without the port; empty for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class Record:
@@ -128,17 +136,22 @@ class Record:
         name = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = name
         begun = time.monotonic()
-        status = 500 if scope["type"] == "http" else 101
+        status, begun_answer = (500 if scope["type"] == "http" else 101), False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun_answer
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun_answer = message["status"], True
                 _add_headers(MutableHeaders(scope=message), name, scope["path"])
             await send(message)
 
         try:
             await self._app(scope, receive, answer)
+        except Exception as error:
+            failure = failure_of(error)
+            if begun_answer or scope["type"] != "http":
+                raise
+            await failure(scope, receive, answer)
         finally:
             took = time.monotonic() - begun
             route = getattr(scope.get("route"), "path", "other")

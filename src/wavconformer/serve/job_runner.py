@@ -87,8 +87,11 @@ class JobRunner:
                 self._store.park(job.id)
             state = "parked" if stopped.reason is Reason.STOPPING else "cancelled"
         except Exception as error:  # noqa: BLE001 - it is the job's, and its owner is told
-            failure = failure_of(error)
-            state = "failed" if self._store.fail(job.id, failure.status, failure.body()) else "cancelled"
+            state = "cancelled"  # which takes its recordings from under it
+            if not work.over():
+                failure = failure_of(error)
+                self._store.fail(job.id, failure.status, failure.body())
+                state = "failed"
         else:
             state = "done" if self._store.finish(job.id, answer) else "cancelled"
         if state in ("done", "failed"):

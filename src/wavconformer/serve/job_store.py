@@ -208,7 +208,8 @@ class JobStore:
         changed = self._do(
             f"UPDATE jobs SET {change}, finished=? WHERE id=? AND state='running'", *values, time.time(), name
         )
-        self._drop(name)
+        if changed:
+            self._drop(name)
         return bool(changed)
 
     def _drop(self, name: str) -> None:

@@ -1,8 +1,9 @@
 """Live captions: sound in, words out, over a web socket, while somebody speaks.
 
 The client opens `WS /v1/live` and sends a first message of JSON, `LiveForm`; then the sound, in binary messages; at
-the end `{"type": "end"}`. The server answers in JSON, each with its "type": `ready`; `partial`, words that may still
-change; `final`, words that won't; `done` at the end; `error`, in the shape of the API's errors.
+the end `{"type": "end"}`. The server answers in JSON, each message with its "type": `ready`; those of
+`wavconformer.tasks.events`, which are `partial`, words that may still change, `final`, words that won't, and `end`, of
+an utterance; `done` when all has been heard; `error`, in the shape of the API's errors.
 """
 
 from __future__ import annotations
@@ -20,18 +21,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
-from wavconformer.audio import stream_audio
-from wavconformer.serve.captions import Captions
 from wavconformer.serve.failures import Failure, failure_of, invalid, not_available
 from wavconformer.serve.guard import Keys, note
 from wavconformer.serve.service import Service, request_transcriber
 from wavconformer.serve.task import check_model
 from wavconformer.serve.transcriptions import hotword_weights
 from wavconformer.serve.work import GLANCE, Reason, Work
+from wavconformer.tasks.streaming import StreamingTranscriber
 
 router = APIRouter()
 
-# Blocks that the model's side gets, in seconds.
+# What a decoder gives of a stream at a time, in seconds.
 _BLOCK_SECONDS = 0.1
 _FIRST_SECONDS = 10.0  # that the first message may take
 _SILENT_SECONDS = 60.0  # without a message, after which nobody is thought to be there
@@ -181,37 +181,28 @@ def _listen(
 ) -> float:
     """Hears the sound to its end, in a thread; the seconds that it was."""
     transcriber = request_transcriber(service, work, form.target_lang, hotword_weights(form.hotwords))
-    rate = transcriber.sampling_rate
+    is_pcm = form.format in _TYPES
+    rate = form.sample_rate if is_pcm else transcriber.sampling_rate
     most = service.settings.stream_minutes * 60
-    captions = Captions(transcriber)
-    heard = 0
+    stream = StreamingTranscriber(transcriber, sampling_rate=rate)
 
-    def follow(blocks: Iterator[NDArray[np.float32]]) -> None:
-        nonlocal heard
-        for block in blocks:
-            heard += len(block)
-            if heard > most * rate:
+    def follow(chunks: Iterator[NDArray[Any]]) -> None:
+        for chunk in chunks:
+            for event in stream.feed(chunk):
+                tell(event.as_dict())
+            if stream.heard > most:
                 raise Failure(413, f"The stream is longer than {most / 60:g} minutes.", code="audio_too_long")
-            for event in captions.feed(block):
-                tell(event)
 
-    if form.format == "opus":
+    if is_pcm:
+        follow(_samples(sound, _TYPES[form.format], work))
+    else:
         with service.decoders.decode(
-            sound.fileno(),
-            "the stream",
-            rate,
-            work,
-            most_seconds=most,
-            stall_seconds=None,
-            block_seconds=_BLOCK_SECONDS,
+            sound.fileno(), "the stream", rate, work, most_seconds=most, stall_seconds=None, block_seconds=_BLOCK_SECONDS
         ) as decoding:
             follow(decoding.blocks)
-    else:
-        samples = _samples(sound, _TYPES[form.format], work)
-        follow(stream_audio(samples, sampling_rate=rate, source_rate=form.sample_rate, block_seconds=_BLOCK_SECONDS))
-    for event in captions.finish():
-        tell(event)
-    return heard / rate
+    for event in stream.close():
+        tell(event.as_dict())
+    return stream.heard
 
 
 def _samples(sound: socket.socket, kind: np.dtype[Any], work: Work) -> Iterator[NDArray[Any]]:
