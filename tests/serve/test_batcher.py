@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from tests.serve.servers import wait_for
 
 import wavconformer
-from tests.serve.test_jobs import wait_for
 from wavconformer.errors import AudioError, ConfigError
 from wavconformer.serve.batcher import Batcher, RequestTranscriber
 from wavconformer.serve.work import Reason, Stopped, Work
+from wavconformer.tasks.export import export
 
 RATE = 16_000
 
@@ -123,7 +125,7 @@ def test_languages_take_turns(tmp_path, transcriber, sample):
     transcriber.processor.save_pretrained(tmp_path)
     flat = transcriber.processor.tokenizer.get_vocab()
     nested = {"eng": flat, "fra": {token if len(token) > 1 else token.lower(): index for token, index in flat.items()}}
-    (tmp_path / "vocab.json").write_text(__import__("json").dumps(nested))
+    (tmp_path / "vocab.json").write_text(json.dumps(nested))
     alone = {
         language: wavconformer.load_model(tmp_path, device="cpu", target_lang=language)(sample).text
         for language in ("eng", "fra")
@@ -144,7 +146,7 @@ def test_languages_take_turns(tmp_path, transcriber, sample):
 def test_languages_that_aren_t_there(transcriber, tmp_path):
     with pytest.raises(ValueError, match="no language adapters"):
         Batcher(transcriber, window_seconds=0, languages=("fra",))
-    wavconformer.export(wavconformer.files.ASSETS / "tiny-en", tmp_path)
+    export("tiny-en", tmp_path)
     graph = wavconformer.load_model(tmp_path, engine="onnx")
     with pytest.raises(ConfigError, match="is a graph"):
         Batcher(graph, window_seconds=0, languages=("fra",))

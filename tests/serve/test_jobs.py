@@ -5,25 +5,16 @@ from __future__ import annotations
 import io
 import sqlite3
 import threading
-import time
 
 import pytest
+from tests.serve.servers import running, wait_for
 
-from tests.serve.conftest import running
 from wavconformer.errors import ConfigError
 from wavconformer.serve.catalogue import TASKS
 from wavconformer.serve.job_store import MOST_ATTEMPTS, JobStore, State
 from wavconformer.serve.task import Answer, Task, TaskForm
 
 TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
-
-
-def wait_for(condition):
-    for _ in range(3000):
-        if (value := condition()) is not None and value is not False:
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it didn't come")
 
 
 def status_of(server, job):

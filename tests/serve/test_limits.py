@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import av
 import numpy as np
 import pytest
+from tests.serve.servers import wait_for
 
-from tests.serve.test_jobs import wait_for
 from wavconformer.serve.decoders import _Process
 
 TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
@@ -188,21 +188,19 @@ def test_a_decoder_that_hangs_is_ended(server, sample, monkeypatch):
 
 
 def test_a_server_that_stops_lets_requests_finish_and_ends_those_that_don_t(start, gate, sample):
-    with ThreadPoolExecutor(2) as pool:
-        with start(grace_seconds=20) as server:
-            opened = gate(server)
-            answer = pool.submit(server.post, PATH, sample, model="tiny-en")
-            wait_for(lambda: len(server.service.admission) == 1)
-            server.server.should_exit = True
-            wait_for(lambda: server.service.stopping)
-            opened.set()
-            assert answer.result().status_code == 200
-    with ThreadPoolExecutor(2) as pool:
-        with start(grace_seconds=2.1) as server:
-            server.service.batcher.scores = lambda waveforms, name, language, work: [
-                time.sleep(0.01) or work.check() for _ in range(10_000)
-            ]
-            answer = pool.submit(server.post, PATH, sample, model="tiny-en")
-            wait_for(lambda: len(server.service.admission) == 1)
-            server.server.should_exit = True
-            assert (answer.result().status_code, answer.result().json()["error"]["code"]) == (503, "stopping")
+    with ThreadPoolExecutor(2) as pool, start(grace_seconds=20) as server:
+        opened = gate(server)
+        answer = pool.submit(server.post, PATH, sample, model="tiny-en")
+        wait_for(lambda: len(server.service.admission) == 1)
+        server.server.should_exit = True
+        wait_for(lambda: server.service.stopping)
+        opened.set()
+        assert answer.result().status_code == 200
+    with ThreadPoolExecutor(2) as pool, start(grace_seconds=2.1) as server:
+        server.service.batcher.scores = lambda waveforms, name, language, work: [
+            time.sleep(0.01) or work.check() for _ in range(10_000)
+        ]
+        answer = pool.submit(server.post, PATH, sample, model="tiny-en")
+        wait_for(lambda: len(server.service.admission) == 1)
+        server.server.should_exit = True
+        assert (answer.result().status_code, answer.result().json()["error"]["code"]) == (503, "stopping")

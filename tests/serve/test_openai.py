@@ -8,8 +8,7 @@ import openai
 import pytest
 import srt
 import webvtt
-
-from tests.serve.conftest import running
+from tests.serve.servers import running
 
 KEY = "a-key-of-the-tests"
 TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"

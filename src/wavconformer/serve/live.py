@@ -197,7 +197,13 @@ def _listen(
         follow(_samples(sound, _TYPES[form.format], work))
     else:
         with service.decoders.decode(
-            sound.fileno(), "the stream", rate, work, most_seconds=most, stall_seconds=None, block_seconds=_BLOCK_SECONDS
+            sound.fileno(),
+            "the stream",
+            rate,
+            work,
+            most_seconds=most,
+            stall_seconds=None,
+            block_seconds=_BLOCK_SECONDS,
         ) as decoding:
             follow(decoding.blocks)
     for event in stream.close():
