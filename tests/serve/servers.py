@@ -73,6 +73,8 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 def wav(waveform: Any) -> bytes:
     """A waveform (S,) of float32 at 16 kHz as the bytes of a wav file."""
-    header = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + waveform.nbytes, b"WAVE", b"fmt ", 16, 3, 1, 16_000, 64_000,
-                         4, 32, b"data", waveform.nbytes)  # fmt: skip
-    return header + waveform.astype("<f4").tobytes()
+    data = waveform.astype("<f4").tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 16_000, 64_000, 4, 32)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + len(data), b"WAVE") + form + struct.pack("<4sI", b"data", len(data)) + data
+    )

@@ -78,7 +78,7 @@ def test_it_says_what_is_lost_or_wrong(ask, sample, tmp_path, monkeypatch):
 
 def test_it_reads_from_a_pipe_as_it_comes(ask, sample):
     reading, writing = os.pipe()
-    with open(reading, "rb") as ours, open(writing, "wb") as theirs:
+    with os.fdopen(reading, "rb") as ours, os.fdopen(writing, "wb") as theirs:
         threading.Thread(target=lambda: (theirs.write(sample.read_bytes()), theirs.close())).start()
         (first, *blocks, last) = ask(ours.fileno(), most=2.0)
     assert json.loads(first[1]) == {"duration": None}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.serve.servers import wait_for
 
+from wavconformer.errors import AudioError
 from wavconformer.serve.decoders import _Process
 
 TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
@@ -179,12 +180,11 @@ def test_a_decoder_that_dies_takes_one_request_along(server, sample, monkeypatch
 
 def test_a_decoder_that_hangs_is_ended(server, sample, monkeypatch):
     monkeypatch.setattr(_Process, "ask", lambda process, descriptor, asked: None)
-    with open(sample, "rb") as file, server.service.working() as work:
-        with pytest.raises(Exception, match="takes too long"):
-            with server.service.decoders.decode(
-                file.fileno(), "a.flac", 16000, work, most_seconds=9, stall_seconds=0.2
-            ):
-                pass
+    bounds = {"most_seconds": 9, "stall_seconds": 0.2}
+    with sample.open("rb") as file, server.service.working() as work:
+        decoding = server.service.decoders.decode(file.fileno(), "a.flac", 16_000, work, **bounds)
+        with pytest.raises(AudioError, match="takes too long"), decoding:
+            pass
 
 
 def test_a_server_that_stops_lets_requests_finish_and_ends_those_that_don_t(start, gate, sample):

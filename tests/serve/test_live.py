@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import json
 import threading
+from contextlib import ExitStack
 
 import av
 import numpy as np
 import pytest
 from tests.serve.servers import running, wait_for
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from wavconformer import load_audio
+from wavconformer.tasks.events import FinalWords
+from wavconformer.tasks.streaming import StreamingTranscriber
 
-TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
 KEY = "a-key-of-the-tests"
 
 
@@ -25,12 +27,20 @@ def server(transcriber, tmp_path_factory):
         yield server
 
 
+def opened(server, **options):
+    return connect(server.url.replace("http", "ws") + "/v1/live", proxy=None, **options)
+
+
 class Client:
     """A live stream, seen by its client."""
 
     def __init__(self, server, **first):
-        self.socket = connect(server.url.replace("http", "ws") + "/v1/live", proxy=None)
+        self._stack = ExitStack()
+        self.socket = self._stack.enter_context(opened(server))
         self.send({"api_key": KEY, **first})
+
+    def close(self):
+        self._stack.close()
 
     def send(self, content):
         self.socket.send(content if isinstance(content, bytes) else json.dumps(content))
@@ -62,24 +72,33 @@ def client(server):
 
     yield make
     for one in made:
-        one.socket.close()
+        one.close()
     wait_for(lambda: not len(server.service.streams))
 
 
-def check(events, code):
+def check(events, code, text):
     assert code == 1000
     kinds = [event["type"] for event in events]
     assert (kinds[0], kinds[-1]) == ("ready", "done")
     assert set(kinds) <= {"ready", "partial", "final", "end", "done"}
     finals = [event for event in events if event["type"] == "final"]
-    assert " ".join(event["text"] for event in finals) == TEXT
+    assert " ".join(event["text"] for event in finals) == text
     words = [word for event in finals for word in event["words"]]
     assert all(0 <= word["start"] < word["end"] < 4 and 0 < word["probability"] <= 1 for word in words)
     return kinds
 
 
+def heard(transcriber, samples, rate):
+    """What the same samples give without a server."""
+    stream = StreamingTranscriber(transcriber, sampling_rate=rate)
+    events = [*stream.feed(samples), *stream.close()]
+    text = " ".join(event.text for event in events if isinstance(event, FinalWords))
+    assert text.startswith("SET A TIMER")
+    return text
+
+
 @pytest.mark.parametrize("kind", ["pcm_s16le", "pcm_f32le"])
-def test_words_come_while_the_sound_does(client, sample, kind):
+def test_words_come_while_the_sound_does(client, transcriber, sample, kind):
     waveform = load_audio(sample)
     stream = client(format=kind, sample_rate=16_000)
     assert stream.next() == {"type": "ready", "model": "tiny-en"}
@@ -92,20 +111,24 @@ def test_words_come_while_the_sound_does(client, sample, kind):
     stream.send(data[half:])
     stream.send({"type": "end"})
     events, code = stream.rest()
-    check([{"type": "ready"}, first, *events], code)
+    check([{"type": "ready"}, first, *events], code, heard(transcriber, samples, 16_000))
     assert events[-1]["duration"] == pytest.approx(len(waveform) / 16_000, abs=0.01)
 
 
-def test_another_rate_and_hot_words(client, sample):
+def test_another_rate_and_hot_words(client, transcriber, sample):
     waveform = load_audio(sample, sampling_rate=48_000)
-    stream = client(format="pcm_f32le", sample_rate=48_000, hotwords=["TIMER=2"])
+    stream = client(format="pcm_f32le", sample_rate=48_000)
     stream.send(waveform.astype("<f4").tobytes())
     stream.send({"type": "end"})
-    check(*stream.rest())
+    check(*stream.rest(), heard(transcriber, waveform, 48_000))
+    stream = client(format="pcm_f32le", sample_rate=48_000, hotwords=["TIGER=500"])
+    stream.send(waveform.astype("<f4").tobytes())
+    stream.send({"type": "end"})
+    assert "TIGER" in " ".join(event["text"] for event in stream.rest()[0] if event["type"] == "final")
 
 
 @pytest.mark.parametrize("container", ["webm", "ogg"])
-def test_opus_of_a_browser(client, sample, container):
+def test_opus_of_a_browser(client, transcriber, sample, container):
     waveform = load_audio(sample, sampling_rate=48_000)
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
@@ -121,7 +144,7 @@ def test_opus_of_a_browser(client, sample, container):
     for start in range(0, len(data), 1000):
         stream.send(data[start : start + 1000])
     stream.send({"type": "end"})
-    check(*stream.rest())
+    check(*stream.rest(), heard(transcriber, load_audio(data), 16_000))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +178,7 @@ def test_messages_that_can_t_be(client, server, monkeypatch):
     stream = client(format="pcm_f32le")
     stream.send(np.full(16_000, np.nan, "<f4").tobytes())
     assert stream.error() == ("invalid_audio", 1008)
-    with connect(server.url.replace("http", "ws") + "/v1/live", proxy=None) as socket:
+    with opened(server) as socket:
         socket.send(b"sound")
         assert json.loads(socket.recv())["error"]["code"] == "invalid_body"
 
@@ -164,7 +187,7 @@ def test_who_says_nothing_is_given_up(client, server, monkeypatch):
     monkeypatch.setattr("wavconformer.serve.live._SILENT_SECONDS", 0.1)
     monkeypatch.setattr("wavconformer.serve.live._FIRST_SECONDS", 0.1)
     assert client().error() == ("too_slow", 1008)
-    with connect(server.url.replace("http", "ws") + "/v1/live", proxy=None) as socket:
+    with opened(server) as socket:
         assert json.loads(socket.recv())["error"]["code"] == "invalid_body"
 
 
@@ -178,20 +201,21 @@ def test_so_many_streams_at_once(client, server):
     streams = [client() for _ in range(2)]
     assert all(stream.next()["type"] == "ready" for stream in streams)
     assert client().error() == ("busy", 1013)
-    streams[0].socket.close()
+    streams[0].close()
     wait_for(lambda: len(server.service.streams) == 1)
     assert client().next()["type"] == "ready"
 
 
 def test_pages_of_other_sites_open_nothing(server):
-    with pytest.raises(Exception, match="403"):
-        connect(server.url.replace("http", "ws") + "/v1/live", origin="https://evil.example", proxy=None)
+    with pytest.raises(InvalidStatus, match="403"), opened(server, origin="https://evil.example"):
+        pass
 
 
 def test_a_server_without_streams(start):
     with start(streams=0) as server:
         stream = Client(server)
         assert stream.error() == ("not_available", 1008)
+        stream.close()
 
 
 def test_a_server_that_stops_closes_streams(start):
@@ -200,4 +224,4 @@ def test_a_server_that_stops_closes_streams(start):
         assert stream.next()["type"] == "ready"
         server.server.should_exit = True
         assert stream.rest() == ([], 1012)
-        server.service.stopping = True
+        stream.close()

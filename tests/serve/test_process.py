@@ -27,10 +27,9 @@ class Process:
         self.log = []
         self._reader = threading.Thread(target=lambda: self.log.extend(iter(self.process.stderr.readline, "")))
         self._reader.start()
-        line = wait_for(
-            lambda: next((line for line in map(json.loads, self.log[:]) if line["event"] == "listening"), None)
-        )
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{line['port']}", timeout=60)
+        line = wait_for(lambda: next((line for line in map(json.loads, self.log[:]) if "port" in line), None))
+        self.url = f"http://127.0.0.1:{line['port']}"
+        self.http = httpx2.Client(base_url=self.url, timeout=60)
 
     def end(self, by):
         self.process.send_signal(by)
@@ -61,13 +60,13 @@ def test_a_job_outlives_its_process_and_ends_once(tmp_path, long_sample):
     job = server.http.post("/v1/jobs", files=sound, data={"model": "tiny-en"}).json()
     wait_for(lambda: server.http.get(f"/v1/jobs/{job['id']}").json()["status"] == "running")
     answers = []
-    request = threading.Thread(
-        target=lambda: answers.append(
-            httpx2.post(
-                f"{server.http.base_url}v1/audio/transcriptions", files=sound, data={"model": "tiny-en"}, timeout=60
-            )
-        )
-    )
+    asked = {
+        "url": f"{server.url}/v1/audio/transcriptions",
+        "files": sound,
+        "data": {"model": "tiny-en"},
+        "timeout": 60,
+    }
+    request = threading.Thread(target=lambda: answers.append(httpx2.post(**asked)))
     request.start()
     wait_for(lambda: "wavconformer_requests_inside 1.0" in server.http.get("/metrics").text)
     assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
@@ -111,4 +110,4 @@ def test_a_port_that_is_taken(run, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, err = run("serve", "--port", taken.getsockname()[1], "--folder", tmp_path)
     assert code == 1
-    assert "address already in use" in err
+    assert "can't listen" in " ".join(err.split())

@@ -96,7 +96,6 @@ async def _serve(client: WebSocket) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setblocking(False)
-            theirs.settimeout(GLANCE)
             told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_WAITING)
             loop = asyncio.get_running_loop()
 
@@ -196,15 +195,8 @@ def _listen(
     if is_pcm:
         follow(_samples(sound, _TYPES[form.format], work))
     else:
-        with service.decoders.decode(
-            sound.fileno(),
-            "the stream",
-            rate,
-            work,
-            most_seconds=most,
-            stall_seconds=None,
-            block_seconds=_BLOCK_SECONDS,
-        ) as decoding:
+        bounds: dict[str, Any] = {"most_seconds": most, "stall_seconds": None, "block_seconds": _BLOCK_SECONDS}
+        with service.decoders.decode(sound.fileno(), "the stream", rate, work, **bounds) as decoding:
             follow(decoding.blocks)
     for event in stream.close():
         tell(event.as_dict())
@@ -213,6 +205,7 @@ def _listen(
 
 def _samples(sound: socket.socket, kind: np.dtype[Any], work: Work) -> Iterator[NDArray[Any]]:
     """The samples (S,) of raw PCM as they come."""
+    sound.settimeout(GLANCE)
     rest = b""
     while True:
         work.check()

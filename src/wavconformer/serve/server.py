@@ -95,5 +95,13 @@ def serve(app: FastAPI, service: Service) -> None:
 
     Raises OSError where the address can't be had.
     """
-    set_up()
-    Server(app, service).run()
+    with _listening(service.settings.host, service.settings.port) as listening:
+        set_up()
+        Server(app, service).run([listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OSError(f"At {host}, port {port}, the server can't listen: {error.strerror or error}.") from error
