@@ -166,6 +166,7 @@ def test_the_description_and_its_page(server):
     for path, methods in description["paths"].items():
         for method in methods:
             assert f"<code>{method.upper()} {html.escape(path)}</code>" in page.text
+    assert server.http.get("/", follow_redirects=True).headers["content-type"].startswith("text/html")
     addresses = re.findall(r'(?:href|src)="([^"]*)"', page.text)
     assert addresses
     for address in addresses:  # nothing from elsewhere

@@ -51,6 +51,10 @@ def serve(
         list[str] | None, typer.Option(help="Further language of a model with adapters, that clients may ask for.")
     ] = None,
     lm: Annotated[Path | None, typer.Option(metavar="FILE", help="Language model for all; see `lm build`.")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=MODEL", help="Checkpoint for a further task, as classify=owner/name."),
+    ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where jobs are kept; by default ~/.local/state/wavconformer.")
     ] = None,
@@ -81,6 +85,7 @@ def serve(
             f"The server needs {error.name}, which isn't installed: pip install 'wavconformer[serve]'."
         ) from error
     from wavconformer.files import DEFAULT_MODEL
+    from wavconformer.serve.catalogue import load_tasks
     from wavconformer.serve.service import Service
     from wavconformer.serve.settings import Settings, default_folder, read_keys
 
@@ -110,6 +115,7 @@ def serve(
         raise WavConformerError(
             f"At {host} other machines reach the server: give --api-key-file, or --no-api-key to let anybody in."
         )
+    models = dict(_named_model(text) for text in task or ())
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
     language_model = None
     if lm is not None:
@@ -118,4 +124,13 @@ def serve(
         with status(f"reading {lm}"):
             language_model = read_lm(lm)
     service = Service(transcriber, settings, languages=tuple(language or ()), lm=language_model)
+    with status("loading the models of further tasks"):
+        load_tasks(service, models)
     run(create_app(service), service)
+
+
+def _named_model(text: str) -> tuple[str, str]:
+    name, sign, place = text.partition("=")
+    if not (name and sign and place):
+        raise typer.BadParameter(f"--task '{text}' is not NAME=MODEL.")
+    return name, place

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from wavconformer import __version__
@@ -60,6 +60,11 @@ def create_app(service: Service) -> FastAPI:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return Response(reference(app.openapi()), media_type="text/html")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        index = STATIC / "index.html"
+        return FileResponse(index) if index.is_file() else RedirectResponse("/docs")
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_handlers(app)

@@ -126,7 +126,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "object": "model",
         "created": service.created,
         "owned_by": "wavconformer",
-        "tasks": [task.name for task in TASKS.values() if task.missing(service) is None],
+        "tasks": [task.name for task in TASKS.values() if task.why_not(service) is None],
         "languages": list(service.batcher.languages),
         "diarize": can_diarize(),
     }

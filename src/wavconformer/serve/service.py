@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import Request
@@ -33,7 +33,10 @@ _WARM = 2
 
 
 class Service:
-    """The model with all round it. `stopping`: whether new requests are to go elsewhere."""
+    """The model with all round it.
+
+    stopping: whether new requests are to go elsewhere. loaded: what tasks need besides the model, by the task's name.
+    """
 
     def __init__(
         self,
@@ -42,16 +45,11 @@ class Service:
         *,
         languages: tuple[str, ...] = (),
         lm: LanguageModel | None = None,
-        models: Mapping[str, str] | None = None,
     ) -> None:
-        """languages: further ones of the model's adapters. lm: for the words of every request.
-
-        models: checkpoints of the tasks that need another one, by the task's name.
-        """
+        """languages: further ones of the model's adapters. lm: for the words of every request."""
         self.settings = settings
         self.metrics = Metrics()
         self.lm = lm
-        self.models = dict(models or {})
         self.name = transcriber.name
         self.created = int(time.time())
         self.batcher = Batcher(
@@ -69,7 +67,7 @@ class Service:
         self.stopping = False
         self._works: set[Work] = set()
         self._threads = ThreadPoolExecutor(settings.concurrency + settings.streams, thread_name_prefix="requests")
-        self._loaded: dict[str, object] = {}
+        self.loaded: dict[str, Any] = {}
         self.metrics.gauge("requests_inside", "Requests that are worked on or wait.", lambda: len(self.admission))
         self.metrics.gauge("requests_refused", "Requests that found no place.", lambda: self.admission.refused)
         self.metrics.gauge("waveforms_waiting", "Waveforms that wait for the model.", lambda: len(self.batcher))
@@ -86,12 +84,6 @@ class Service:
         self._threads.shutdown()
         self.batcher.close()
         self.decoders.close()
-
-    def loaded(self, name: str, load: Callable[[str], Result]) -> Result:
-        """What a task needs besides, loaded when the server starts: see `Task.load`."""
-        if name not in self._loaded:
-            self._loaded[name] = load(self.models[name])
-        return self._loaded[name]  # type: ignore[return-value]
 
     async def perform(self, request: Request, function: Callable[[Work], Result]) -> Result:
         """What a function gives that runs in a thread, when there is a place; it ends early if the client leaves.

@@ -48,7 +48,7 @@ class Task(Generic[FormType]):
         it, in a thread. files: names of the recordings that it takes.
     missing: says why it can't be had on a server, or None.
     load: takes the checkpoint that was named for it (`wavconformer serve --task NAME=MODEL`) when the server starts;
-        its result is `service.loaded(name)`.
+        its result is `service.loaded[name]`, and without one the task can't be had.
     """
 
     name: str
@@ -65,9 +65,15 @@ class Task(Generic[FormType]):
         """Of its endpoint."""
         return self.path or f"/v1/{self.name}"
 
+    def why_not(self, service: Service) -> str | None:
+        """Why it can't be had on a server, or None where it can."""
+        if self.load is not None and self.name not in service.loaded:
+            return f"This server was started without a model for it (--task {self.name}=MODEL)."
+        return self.missing(service)
+
     def require(self, service: Service) -> None:
         """Raises Failure where it can't be had."""
-        reason = self.missing(service)
+        reason = self.why_not(service)
         if reason is not None:
             raise not_available(reason)
 
