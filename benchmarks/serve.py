@@ -230,7 +230,7 @@ def hostile(arguments: argparse.Namespace, files: list[Path]) -> None:
         expected = it.post(good)
         for _ in range(8):
             it.post(good)
-        before = (it.memory, it.descriptors)
+        before, files_before = (it.memory, it.descriptors), it.files
         answers: Counter[tuple[str, object]] = Counter()
         bad = 0
         for number in range(arguments.uploads):
@@ -242,7 +242,7 @@ def hostile(arguments: argparse.Namespace, files: list[Path]) -> None:
         time.sleep(17)  # slow senders are given up after 15 s
         print(f"good requests that weren't answered as before: {bad} of {arguments.uploads}")
         print(f"memory MiB before {before[0]:.0f}, after {it.memory:.0f}; descriptors {before[1]}, {it.descriptors}; "
-              f"temporary files {it.files}")  # fmt: skip
+              f"temporary files that are new: {sorted({*it.files} - {*files_before})}")  # fmt: skip
         for (way, answer), count in sorted(answers.items(), key=str):
             print(f"  {way}: {answer} × {count}")
 
