@@ -30,7 +30,7 @@ from wavconformer.cli.options import (
     loaded,
     use_decoder,
 )
-from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
@@ -113,7 +113,7 @@ def transcribe(
         "vad": vad.value,
     }
     if len(files) == 1 and targets is None and format is Format.txt:
-        _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
+        _print_text(files[0], transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
     # A bar and texts on one screen would get into each other's way.
@@ -130,7 +130,11 @@ def transcribe(
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
-            elif targets is None:
+                progress.advance()
+                continue
+            if not result.words:
+                _tell_of_silence(file, result.duration)
+            if targets is None:
                 typer.echo(_formatted(file, result, format, embed, several=len(files) > 1), nl=False)
             else:
                 from wavconformer.writers import save_transcript
@@ -164,7 +168,7 @@ def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path
     return [file for file, _ in pairs], [target for _, target in pairs]
 
 
-def _print_text(stream: SegmentStream) -> None:
+def _print_text(file: str, stream: SegmentStream) -> None:
     """Prints the text of one recording as it is found; all of it is one line."""
     space = ""
     try:
@@ -177,6 +181,11 @@ def _print_text(stream: SegmentStream) -> None:
             typer.echo()
     if not space:
         typer.echo()
+        _tell_of_silence(file, stream.duration)
+
+
+def _tell_of_silence(file: str, duration: float) -> None:
+    warn(f"'{file}': no words in {duration:.1f} s of audio.")
 
 
 def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | None, *, several: bool) -> str:
