@@ -318,6 +318,44 @@ def test_a_rate_that_changes_in_the_middle(transcriber, sample_texts, tmp_path):
     assert transcript.words[-1].end > len(voices) / RATE - 1
 
 
+def test_a_bit_rate_that_varies(transcriber, sample, tmp_path):
+    """MP3 whose frames are as long as what is in them, without a header that says how many there are."""
+    import av
+
+    voice = load_audio(sample)
+    audio = np.concatenate([voice, np.zeros(3 * RATE, np.float32), voice])
+    path = tmp_path / "variable.mp3"
+    with av.open(str(path), "w", format="mp3", options={"write_xing": "0"}) as container:
+        stream = container.add_stream("libmp3lame", rate=RATE, layout="mono")
+        stream.codec_context.qscale = 4
+        frame = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        packets = [*stream.encode(frame), *stream.encode(None)]
+        assert len({packet.size for packet in packets}) > 3
+        for packet in packets:
+            container.mux(packet)
+    transcript = transcriber(path, window_seconds=4, context_seconds=0.5, vad="silero")
+    assert transcript.duration == pytest.approx(len(audio) / RATE, abs=0.2)
+    first, second = transcript.segments
+    assert first.text == second.text
+    assert second.start - first.start == pytest.approx(3 + len(voice) / RATE, abs=0.1)
+
+
+def test_music_has_no_words_where_the_detector_knows_it(transcriber, random):
+    """Chords of strings that are plucked, four a second, over a drum: minutes are the same bars over and over."""
+    time = np.arange(RATE // 4) / RATE
+    notes = []
+    for number in range(4 * 30):
+        root = 110 * 2 ** (random.integers(0, 12) / 12)
+        chord = sum(
+            np.sin(2 * np.pi * root * part * time) / part for step in (1, 1.25, 1.5) for part in (step, 2 * step)
+        )
+        drum = random.standard_normal(len(time)) * np.exp(-60 * time) * (number % 2)
+        notes.append((chord * np.exp(-6 * time) + drum) * 0.1)
+    audio = np.concatenate(notes).astype(np.float32)
+    assert transcriber(audio, sampling_rate=RATE, vad="silero", **SHORT).words == ()
+
+
 def test_scores_that_are_no_numbers_end_a_long_one_too(joined):
     import torch
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from enum import Enum
@@ -229,7 +230,7 @@ class _Interrupt:
             yield chunk
 
 
-class _Printer:
+class _Printer(ABC):
     """Prints events as they come. has_words: whether any were final."""
 
     has_words = False
@@ -242,10 +243,10 @@ class _Printer:
         if events:
             sys.stdout.flush()
 
-    def _write(self, event: LiveEvent) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, event: LiveEvent) -> None: ...
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most have nothing to do
         """Nothing more will come."""
 
 
