@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from wavconformer.decoding.transcript import Segment
 from wavconformer.decoding.words import Word
@@ -19,7 +19,7 @@ class PartialWords:
 
     words: tuple[Word, ...]
     heard: float
-    kind: ClassVar[str] = "partial"
+    kind: ClassVar[Literal["partial"]] = "partial"
 
     @property
     def text(self) -> str:
@@ -40,7 +40,7 @@ class FinalWords:
 
     segment: Segment
     heard: float
-    kind: ClassVar[str] = "final"
+    kind: ClassVar[Literal["final"]] = "final"
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class EndOfUtterance:
     start: float
     end: float
     heard: float
-    kind: ClassVar[str] = "end"
+    kind: ClassVar[Literal["end"]] = "end"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -15,7 +15,7 @@ from wavconformer.decoding.decoder import Decoder
 from wavconformer.decoding.joining import Frames
 from wavconformer.decoding.words import Word
 from wavconformer.tasks.events import EndOfUtterance, FinalWords, LiveEvent, PartialWords
-from wavconformer.tasks.transcribe import Transcriber, has_sound
+from wavconformer.tasks.transcribe import Transcriber
 
 LIVE = {"window_seconds": 0.5, "context_seconds": 8.0, "lookahead_seconds": 0.5, "pause_seconds": 0.5}
 """How live speech is cut where nothing else is said: words are final about a second after they were spoken."""
@@ -141,7 +141,7 @@ class StreamingTranscriber:
         events: list[LiveEvent] = []
         for window in windows:
             ahead: NDArray[np.float32] | None = None
-            if has_sound(window):
+            if self._transcriber.hears(window):
                 own, ahead = self._transcriber.frames_of(window, NAME)
                 self._run = self._windower.heard
                 frames = Frames(own, window.first_frame)
@@ -158,9 +158,7 @@ class StreamingTranscriber:
     def _guess(self) -> list[LiveEvent]:
         """The words that seem to be said in what is not in a window yet."""
         window = self._windower.growing()
-        if window is None or not has_sound(window):
-            return []
-        if len(window.samples) < self._transcriber.model.config.receptive_field:
+        if window is None or not self._transcriber.hears(window):
             return []
         self._run = self._windower.heard
         own, ahead = self._transcriber.frames_of(window, NAME)

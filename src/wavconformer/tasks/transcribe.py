@@ -229,6 +229,10 @@ class Transcriber:
             detector=voice_detector(cutting.vad, self.sampling_rate),
         )
 
+    def hears(self, window: Window) -> bool:
+        """Whether a window has a frame, and isn't digital silence, of which a model makes what it likes."""
+        return len(window.samples) >= self.model.config.receptive_field and bool(np.ptp(window.samples))
+
     def frames_of(self, window: Window, name: str) -> tuple[LogProbs, LogProbs]:
         """Log-probabilities (T, V) of a window's own frames, and of those after them that its samples hold.
 
@@ -236,7 +240,7 @@ class Transcriber:
         """
         (log_probs,) = self._scores([window.samples], name, round(STEP_SECONDS * self.sampling_rate))
         config = self.model.config
-        count = max(0, (len(window.samples) - config.receptive_field) // config.hop_length + 1)
+        count = (len(window.samples) - config.receptive_field) // config.hop_length + 1
         kept = window.kept
         return log_probs[kept].copy(), log_probs[kept.stop : count].copy()
 
@@ -262,7 +266,7 @@ class Transcriber:
         group: list[Window] = []
         begun = 0
         for windows in _windows(windower, blocks):
-            for window in filter(has_sound, windows):
+            for window in filter(self.hears, windows):
                 if group and sum(len(other.samples) for other in group) + len(window.samples) > samples:
                     yield group
                     group = []
@@ -462,11 +466,6 @@ class Transcriber:
             ).logits
             log_probs: LogProbs = torch.log_softmax(logits.float(), -1).cpu().numpy()
             return log_probs, bool(logits.isfinite().all())
-
-
-def has_sound(window: Window) -> bool:
-    """Whether a window isn't digital silence, of which a model makes what it likes."""
-    return bool(np.ptp(window.samples))
 
 
 def _windows(windower: Windower, blocks: Iterable[NDArray[np.float32]]) -> Iterator[list[Window]]:
