@@ -204,7 +204,11 @@ def test_speakers_are_told_apart_or_refused(create, client):
             segment["speaker"] for segment in json.loads(create(response_format="diarized_json").to_json())["segments"]
         }
         return
-    for options in ({"response_format": "diarized_json"}, {"extra_body": {"diarize": True}}):
+    for options in (
+        {"response_format": "diarized_json"},
+        {"extra_body": {"diarize": True}},
+        {"known_speaker_names": ["ann"]},
+    ):
         with pytest.raises(openai.BadRequestError) as caught:
             create(**options)
         assert caught.value.code == "not_available"

@@ -53,7 +53,7 @@ def serve(
     lm: Annotated[Path | None, typer.Option(metavar="FILE", help="Language model for all; see `lm build`.")] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=MODEL", help="Checkpoint for a further task, as classify=owner/name."),
+        typer.Option(metavar="NAME=MODEL", help="Checkpoint for classify, speakers (embed, verify) or diarize."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where jobs are kept; by default ~/.local/state/wavconformer.")
@@ -85,7 +85,6 @@ def serve(
             f"The server needs {error.name}, which isn't installed: pip install 'wavconformer[serve]'."
         ) from error
     from wavconformer.files import DEFAULT_MODEL
-    from wavconformer.serve.catalogue import load_tasks
     from wavconformer.serve.service import Service
     from wavconformer.serve.settings import Settings, default_folder, read_keys
 
@@ -123,9 +122,8 @@ def serve(
 
         with status(f"reading {lm}"):
             language_model = read_lm(lm)
-    service = Service(transcriber, settings, languages=tuple(language or ()), lm=language_model)
-    with status("loading the models of further tasks"):
-        load_tasks(service, models)
+    with status("making ready"):
+        service = Service(transcriber, settings, languages=tuple(language or ()), lm=language_model, models=models)
     run(create_app(service), service)
 
 

@@ -17,7 +17,7 @@ from wavconformer.serve.failures import Failure, failure_of
 from wavconformer.serve.guard import note
 from wavconformer.serve.service import Service, Visit
 from wavconformer.serve.task import JSON, Task, TaskForm, check_model
-from wavconformer.serve.transcriptions import TRANSCRIPTIONS, TranscriptionForm, can_diarize, event, listen
+from wavconformer.serve.transcriptions import TRANSCRIPTIONS, TranscriptionForm, event, listen
 from wavconformer.serve.uploads import Upload, checked, require_files
 from wavconformer.serve.work import Work
 
@@ -128,7 +128,7 @@ def _model(service: Service, name: str) -> dict[str, Any]:
         "owned_by": "wavconformer",
         "tasks": [task.name for task in TASKS.values() if task.why_not(service) is None],
         "languages": list(service.batcher.languages),
-        "diarize": can_diarize(),
+        "diarize": service.models.why_not("diarize") is None,
     }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from wavconformer.serve.batcher import Batcher, RequestTranscriber
 from wavconformer.serve.decoders import Decoders, Decoding
 from wavconformer.serve.failures import refused
 from wavconformer.serve.metrics import Metrics
+from wavconformer.serve.models import FurtherModels
 from wavconformer.serve.settings import Settings
 from wavconformer.serve.uploads import Upload, Uploads
 from wavconformer.serve.work import Reason, Work
@@ -35,7 +36,7 @@ _WARM = 2
 class Service:
     """The model with all round it.
 
-    stopping: whether new requests are to go elsewhere. loaded: what tasks need besides the model, by the task's name.
+    stopping: whether new requests are to go elsewhere. models: those that tasks need besides.
     """
 
     def __init__(
@@ -45,8 +46,15 @@ class Service:
         *,
         languages: tuple[str, ...] = (),
         lm: LanguageModel | None = None,
+        models: Mapping[str, str] | None = None,
     ) -> None:
-        """languages: further ones of the model's adapters. lm: for the words of every request."""
+        """languages: further ones of the model's adapters. lm: for the words of every request.
+
+        models: places of further ones, by kind, as `FurtherModels` takes them.
+
+        Raises as `Batcher` and `FurtherModels` do.
+        """
+        self.models = FurtherModels(models or {})
         self.settings = settings
         self.metrics = Metrics()
         self.lm = lm
@@ -67,7 +75,6 @@ class Service:
         self.stopping = False
         self._works: set[Work] = set()
         self._threads = ThreadPoolExecutor(settings.concurrency + settings.streams, thread_name_prefix="requests")
-        self.loaded: dict[str, Any] = {}
         self.metrics.gauge("requests_inside", "Requests that are worked on or wait.", lambda: len(self.admission))
         self.metrics.gauge("requests_refused", "Requests that found no place.", lambda: self.admission.refused)
         self.metrics.gauge("waveforms_waiting", "Waveforms that wait for the model.", lambda: len(self.batcher))
@@ -147,6 +154,10 @@ class Visit:
     def transcriber(self, language: str | None = None, hotwords: Mapping[str, float] | None = None) -> Transcriber:
         """The model, for this request. Raises Failure for a language or a hot word that can't be used."""
         return request_transcriber(self.service, self.work, language, hotwords)
+
+    def model(self, kind: str) -> AbstractContextManager[Any]:
+        """A further model, as `FurtherModels.use` gives it."""
+        return self.service.models.use(kind, self.work)
 
     @contextmanager
     def decoded(self, rate: int, name: str = "file") -> Iterator[Decoding]:

@@ -46,9 +46,7 @@ class Task(Generic[FormType]):
 
     name: of the task, and of its endpoint, `POST /v1/<name>`, unless it has another path. form: its fields. run: does
         it, in a thread. files: names of the recordings that it takes.
-    missing: says why it can't be had on a server, or None.
-    load: takes the checkpoint that was named for it (`wavconformer serve --task NAME=MODEL`) when the server starts;
-        its result is `service.loaded[name]`, and without one the task can't be had.
+    needs: the kind of model besides that of words, as `models.KINDS` has it, without which it can't be had.
     """
 
     name: str
@@ -56,8 +54,7 @@ class Task(Generic[FormType]):
     form: type[FormType]
     run: Callable[[Visit, FormType], Answer]
     files: tuple[str, ...] = ("file",)
-    missing: Callable[[Service], str | None] = lambda service: None
-    load: Callable[[str], object] | None = None
+    needs: str | None = None
     path: str = ""
 
     @property
@@ -67,9 +64,7 @@ class Task(Generic[FormType]):
 
     def why_not(self, service: Service) -> str | None:
         """Why it can't be had on a server, or None where it can."""
-        if self.load is not None and self.name not in service.loaded:
-            return f"This server was started without a model for it (--task {self.name}=MODEL)."
-        return self.missing(service)
+        return None if self.needs is None else service.models.why_not(self.needs)
 
     def require(self, service: Service) -> None:
         """Raises Failure where it can't be had."""

@@ -6,8 +6,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -85,20 +84,26 @@ def hotword_weights(texts: Iterable[str]) -> dict[str, float]:
     return weights
 
 
-def can_diarize() -> bool:
-    """Whether this version tells speakers apart."""
-    return find_spec("wavconformer.tasks.diarize") is not None
+def _wants_speakers(form: TranscriptionForm) -> bool:
+    return form.diarize or form.response_format == "diarized_json"
 
 
-def check(form: TranscriptionForm) -> None:
+def _check(visit: Visit, form: TranscriptionForm) -> None:
     """Raises Failure for what can't be had."""
-    if (form.diarize or form.response_format == "diarized_json" or form.known_speaker_names) and not can_diarize():
-        raise not_available("This version can't tell speakers apart: leave diarize out.")
+    if form.known_speaker_names or form.known_speaker_references:
+        raise not_available("Speakers are told apart here, but not by name: leave known_speaker_names out.")
+    if not _wants_speakers(form):
+        return
+    reason = visit.service.models.why_not("diarize")
+    if reason is not None:
+        raise not_available(f"Speakers can't be told apart: {reason}")
+    if form.stream:
+        raise refused("Who speaks is known at the end alone: leave stream or diarize out.", "stream")
 
 
 def listen(visit: Visit, form: TranscriptionForm, tell: Callable[[Segment], None] = lambda segment: None) -> Transcript:
     """Transcribes the visit's recording; each segment is told of as soon as it is found."""
-    check(form)
+    _check(visit, form)
     language = form.target_lang
     if language is None and form.language in visit.service.batcher.languages:
         language = form.language
@@ -112,6 +117,10 @@ def listen(visit: Visit, form: TranscriptionForm, tell: Callable[[Segment], None
                 tell(segment)
         problems = (*stream.problems, *decoding.problems)
     transcript = Transcript.of(found, stream.duration, problems)
+    if _wants_speakers(form):
+        with visit.model("diarize") as diarizer, visit.decoded(diarizer.sampling_rate) as decoding:
+            turns = diarizer(decoding.blocks, sampling_rate=diarizer.sampling_rate)
+        transcript = import_module("wavconformer.decoding.diarization").by_speaker(transcript, turns)
     if visit.service.settings.log_text:
         visit.noted["text"] = transcript.text
     return transcript
@@ -125,6 +134,8 @@ def answer(visit: Visit, form: TranscriptionForm) -> Answer:
         return Answer(render(transcript, "txt" if format == "text" else format), _TYPES[format])
     if format == "json":
         return Answer.of(_plain(transcript, logprobs="logprobs" in form.include))
+    if format == "diarized_json":
+        return Answer.of(_diarized(transcript))
     language = form.target_lang or form.language or visit.service.batcher.language
     tokens = visit.service.batcher.transcriber().processor.tokenizer
     return Answer.of(_verbose(transcript, form, language, lambda text: tokens(text)["input_ids"]))
@@ -175,17 +186,44 @@ def _verbose(
                 "avg_logprob": sum(map(_log, segment.words)) / len(segment.words),
                 "compression_ratio": _compression(segment.text),
                 "no_speech_prob": 0.0,
+                **_speaker(segment),
             }
             for number, segment in enumerate(transcript.segments)
         ]
     if "word" in granularities:
         content["words"] = [
-            {"word": word.text, **{key: value for key, value in asdict(word).items() if key != "text"}}
+            {"word": word.text, "start": word.start, "end": word.end, "probability": word.probability, **_speaker(word)}
             for word in transcript.words
         ]
     if transcript.problems:
         content["problems"] = list(transcript.problems)
     return content
+
+
+def _speaker(part: Word | Segment) -> dict[str, str]:
+    """Who says it, where that is known."""
+    speaker = getattr(part, "speaker", None)
+    return {} if speaker is None else {"speaker": speaker}
+
+
+def _diarized(transcript: Transcript) -> dict[str, Any]:
+    return {
+        "task": "transcribe",
+        "duration": transcript.duration,
+        "text": transcript.text,
+        "segments": [
+            {
+                "type": "transcript.text.segment",
+                "id": f"seg_{number:03}",
+                "start": segment.start,
+                "end": segment.end,
+                "text": segment.text,
+                **{"speaker": "", **_speaker(segment)},
+            }
+            for number, segment in enumerate(transcript.segments, start=1)
+        ],
+        "usage": _usage(transcript),
+    }
 
 
 def _compression(text: str) -> float:
