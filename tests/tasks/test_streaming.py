@@ -61,12 +61,15 @@ def finals(events: list) -> list:
 
 @pytest.mark.parametrize("size", [1, 7, 512, 1_600, 50_000, 10_000_000])
 def test_final_words_do_not_depend_on_the_chunks(told, joined, size):
+    texts = TEXTS[:2] if size == 1 else TEXTS
+    if size == 1:  # so that it is quick: up to the middle of the pause after the second
+        joined = joined[: np.flatnonzero(joined == 0)[round(2.5 * RATE)]]
     live = StreamingTranscriber(told)
     events = events_of(live, joined, size)
-    assert " ".join(segment.text for segment in finals(events)) == " ".join(TEXTS)
+    assert " ".join(segment.text for segment in finals(events)) == " ".join(texts)
     assert finals(events) == list(told.stream(joined, sampling_rate=RATE, **asdict(live.cutting)))
     ends = [event for event in events if isinstance(event, EndOfUtterance)]
-    assert len(ends) == len(TEXTS)
+    assert len(ends) == len(texts)
     assert live.heard == len(joined) / RATE
     last = [event for event in events if event.kind != "partial"][-1]
     assert last is ends[-1]
@@ -133,14 +136,14 @@ def test_memory_is_bounded_in_endless_speech_and_silence(told):
         for block in (speech, np.zeros(10 * RATE, np.float32), babble):
             live = StreamingTranscriber(told, vad=vad, partial_seconds=5)
             held = waiting = 0
-            for _ in range(round(120 * RATE / len(block))):
+            for _ in range(round(75 * RATE / len(block))):
                 for start in range(0, len(block), RATE):
                     live.feed(block[start : start + RATE])
                     held = max(held, live.held)
                     waiting = max(waiting, sum(len(one.log_probs) for one in live._utterances._joiner._waiting))
             assert held <= most
-            assert waiting <= 3_100
-            assert live.heard > 100
+            assert waiting <= 3_050
+            assert live.heard > 60
 
 
 @pytest.mark.parametrize("vad", ["silero", "energy"])
@@ -255,22 +258,22 @@ def test_words_that_were_none_are_taken_back(told, joined):
 
 
 def test_streams_in_several_threads_share_a_transcriber(transcriber, voices):
-    expected = finals(events_of(StreamingTranscriber(transcriber), voices))
-    shifted = np.concatenate([voices[RATE // 2 :], voices[: RATE // 2]])
-    other = finals(events_of(StreamingTranscriber(transcriber), shifted))
+    parts = [voices[: 4 * RATE], voices[4 * RATE :], voices[2 * RATE : 6 * RATE]]
+    expected = {number: finals(events_of(StreamingTranscriber(transcriber), part)) for number, part in enumerate(parts)}
+    assert all(expected.values())
     found: dict[int, list] = {}
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(len(parts), timeout=60)
 
     def work(number: int) -> None:
         together.wait()
-        found[number] = finals(events_of(StreamingTranscriber(transcriber), shifted if number % 2 else voices))
+        found[number] = finals(events_of(StreamingTranscriber(transcriber), parts[number]))
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(parts))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == {0: expected, 1: other, 2: expected, 3: other}
+    assert found == expected
 
 
 def test_one_stream_may_be_closed_from_another_thread(told, joined):
