@@ -29,6 +29,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -153,7 +154,8 @@ def load(arguments: argparse.Namespace, files: list[Path]) -> None:
         statuses: Counter[int] = Counter()
         heard = 0.0
         lock = threading.Lock()
-        it.post(bodies[0])
+        with ThreadPoolExecutor(arguments.clients) as pool:  # so that all decoders are there
+            list(pool.map(it.post, [bodies[number % len(bodies)] for number in range(3 * arguments.clients)]))
         begun, busy = time.monotonic(), it.busy
         until = begun + arguments.seconds
 

@@ -29,8 +29,8 @@ def start(transcriber: Transcriber, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def long_sample() -> bytes:
-    """The shipped samples one after the other, three times, with pauses: some 70 s of float32 in a wav."""
+    """The shipped samples one after the other, twice, with pauses: 40 s of float32 in a wav."""
     pieces: list[Any] = []
     for path in samples():
         pieces += [load_audio(path), np.zeros(16_000, np.float32)]
-    return wav(np.tile(np.concatenate(pieces), 3))
+    return wav(np.tile(np.concatenate(pieces), 2))
