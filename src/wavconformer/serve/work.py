@@ -12,7 +12,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 # Seconds after which whoever waits looks again whether it has to stop.
-GLANCE = 0.1
+GLANCE = 0.25
 
 
 class Reason(Enum):
