@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from wavconformer import align
-from wavconformer.errors import ConfigError
+from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.serve import models
 from wavconformer.serve.models import FurtherModels, Kind
 from wavconformer.serve.work import Reason, Stopped, Work
@@ -93,6 +93,8 @@ def kinds(monkeypatch):
         monkeypatch.setitem(models.KINDS, name, kind)
 
     def verify(a, b, *, model, threshold, sampling_rate):
+        if threshold is None:
+            raise CheckpointError("no calibration.json in a secret place")
         return Heard(float(model(a, sampling_rate=RATE)[0] - model(b, sampling_rate=RATE)[0]), (f"{threshold}",))
 
     @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def test_verify_takes_two_recordings(server, kinds, sample):
     files = {"file": ("a.flac", sample.read_bytes()), "other": ("b.flac", sample.read_bytes())}
     answer = server.http.post("/v1/verify", files=files, data={"threshold": "0.5"})
     assert (answer.status_code, answer.json()) == (200, {"seconds": 0.0, "asked": ["0.5"]})
+    answer = server.http.post("/v1/verify", files=files)
+    assert (answer.status_code, answer.json()["error"]["param"], "secret" in answer.text) == (400, "threshold", False)
     answer = server.post("/v1/verify", sample)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "other")
 

@@ -8,6 +8,8 @@ from importlib import import_module
 
 from pydantic import Field, model_validator
 
+from wavconformer.errors import CheckpointError
+from wavconformer.serve.failures import refused
 from wavconformer.serve.service import Visit
 from wavconformer.serve.task import Answer, Task, TaskForm
 
@@ -50,7 +52,12 @@ def _verify(visit: Visit, form: VerifyForm) -> Answer:
         embedder = stack.enter_context(visit.model("speakers"))
         rate = embedder.sampling_rate
         first, second = (stack.enter_context(visit.decoded(rate, name)).blocks for name in VERIFY.files)
-        found = verify(first, second, model=embedder, threshold=form.threshold, sampling_rate=rate)
+        try:
+            found = verify(first, second, model=embedder, threshold=form.threshold, sampling_rate=rate)
+        except CheckpointError:
+            if form.threshold is not None:
+                raise
+            raise refused("The speaker model here has no calibration: give a threshold.", "threshold") from None
     return Answer.of(asdict(found))
 
 
