@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from wavconformer.errors import CheckpointError
@@ -14,6 +15,7 @@ from wavconformer.serve.service import Visit
 from wavconformer.serve.task import Answer, Task, TaskForm
 
 _SPEAKERS = 100
+_VOICE_SECONDS = 1800.0
 
 
 class VerifyForm(TaskForm):
@@ -40,18 +42,25 @@ class DiarizeForm(TaskForm):
         return self
 
 
+def _samples(visit: Visit, rate: int, name: str) -> NDArray[np.float32]:
+    """A whole recording (S,), of no more than what a voice can be known by."""
+    bounded = replace(visit, most_seconds=min(visit.most_seconds, _VOICE_SECONDS))
+    with bounded.decoded(rate, name) as decoding:
+        return np.concatenate(list(decoding.blocks))
+
+
 def _embed(visit: Visit, form: TaskForm) -> Answer:
-    with visit.model("speakers") as embedder, visit.decoded(embedder.sampling_rate) as decoding:
-        vector = embedder(decoding.blocks, sampling_rate=embedder.sampling_rate)
+    with visit.model("speakers") as embedder:
+        samples = _samples(visit, embedder.sampling_rate, "file")
+        vector = embedder(samples, sampling_rate=embedder.sampling_rate)
     return Answer.of({"embedding": [float(number) for number in vector], "speaker_model": embedder.name})
 
 
 def _verify(visit: Visit, form: VerifyForm) -> Answer:
     verify = import_module("wavconformer.tasks.verification").verify
-    with ExitStack() as stack:
-        embedder = stack.enter_context(visit.model("speakers"))
+    with visit.model("speakers") as embedder:
         rate = embedder.sampling_rate
-        first, second = (stack.enter_context(visit.decoded(rate, name)).blocks for name in VERIFY.files)
+        first, second = (_samples(visit, rate, name) for name in VERIFY.files)
         try:
             found = verify(first, second, model=embedder, threshold=form.threshold, sampling_rate=rate)
         except CheckpointError:
