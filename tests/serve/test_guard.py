@@ -8,6 +8,7 @@ import logging
 import re
 
 import pytest
+from tests.serve.servers import wait_for
 
 from wavconformer.errors import ConfigError
 from wavconformer.serve.guard import Keys
@@ -86,10 +87,10 @@ def test_the_log_says_what_was_asked_and_not_what_was_said(server, start, sample
         caplog.clear()
         with caplog.at_level(logging.INFO, "wavconformer.serve"):
             request_id = server.post(PATH, sample, model="tiny-en", **fields).headers["x-request-id"]
-            server.http.get("/healthz")  # when it has been answered, the one before is written down
-        records = [record for record in caplog.records if getattr(record, "fields", {}).get("request_id") == request_id]
+            # It is written down when the answer has been sent.
+            (record,) = wait_for(lambda: [it for it in caplog.records if it.fields["request_id"] == request_id])
         assert "timer.flac" not in caplog.text
-        return records[0].fields
+        return record.fields
 
     for fields in ({}, {"stream": "true"}):
         line = logged(server, **fields)
