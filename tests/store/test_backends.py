@@ -62,6 +62,7 @@ def test_voices_are_found_by_their_mean(place):
         others = {name: float(store.means([name])[0] @ mean) for name in ("O'Hara", "Zoë")}
         assert first[1][0] == max(others, key=others.__getitem__)
         assert first[1][1] == pytest.approx(max(others.values()), abs=1e-5)
+        assert 3 <= store.count() <= 5  # at most as many as recordings
         voices = store.voices()
         assert [(voice.name, voice.recordings) for voice in voices] == [("Ann", 3), ("O'Hara", 1), ("Zoë", 1)]
         assert all(voice.since.endswith("+00:00") for voice in voices)

@@ -172,6 +172,16 @@ def test_vectors_are_named_for_who_has_them(store, embedder):
         store.names(np.ones((1, 3), np.float32))
 
 
+def test_more_voices_ask_for_a_higher_score(store, embedder, sample):
+    vectors = embedder.many(samples()[:4])
+    thresholds = []
+    for name, vector in zip("ABCD", vectors, strict=True):
+        store.add(name, vector)
+        thresholds.append(store.identify(sample).threshold)
+    # Prior 1/2 parted among n: odds of 2n - 1 to 1 against each, over a scale of 20.
+    assert thresholds == pytest.approx([0.5 + np.log(2 * n - 1) / 20 for n in (1, 2, 3, 4)])
+
+
 def test_a_cohort_ranks_the_candidates_anew(embedder, tmp_path):
     a, b, *others = samples()
     cohort = Cohort(embedder.many(others), top=2)

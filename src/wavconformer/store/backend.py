@@ -83,6 +83,10 @@ class Backend(ABC):
         """For each of the vectors (N, D) the names that are most like it and their scores, best first."""
 
     @abstractmethod
+    def count(self) -> int:
+        """How many voices there are; at most, where counting them would take long."""
+
+    @abstractmethod
     def means(self, names: Sequence[str]) -> Vectors:
         """The mean vectors (N, D) of known voices, of length one."""
 

@@ -126,6 +126,11 @@ class LanceBackend(Backend):
         best = np.argsort(-scores, kind="stable")[:top]
         return [(names[index], float(scores[index])) for index in best]
 
+    def count(self) -> int:
+        """As `Backend.count`: recordings, of which every voice has at least one."""
+        with self._using():
+            return int(self._table.count_rows())
+
     def means(self, names: Sequence[str]) -> Vectors:
         """As `Backend.means`."""
         rows = self._rows(["name", "vector"], _of(names))

@@ -196,6 +196,11 @@ class SqliteBackend(Backend):
             found.append([(names[index], float(row[index])) for index in best])
         return found
 
+    def count(self) -> int:
+        """As `Backend.count`."""
+        with self._reading():
+            return int(self._database.execute("SELECT count(*) FROM speakers").fetchone()[0])
+
     def means(self, names: Sequence[str]) -> Vectors:
         """As `Backend.means`."""
         known, means = self._matrix()

@@ -105,12 +105,15 @@ class SpeakerStore:
     ) -> Identification:
         """Who of the enrolled voices speaks in a recording, if one does.
 
-        threshold: score from which on it is that voice, by default the calibration's. top: candidates to tell of.
+        threshold: score from which on it is that voice. By default the calibration's, its prior taken for that of
+            somebody who is enrolled, and parted among all of them: the more voices, the higher. top: candidates to tell
+            of.
 
         Raises DataError where there is no store, nobody in it, or it is of another model; AudioError for a recording
         that can't be used; CheckpointError where there is neither calibration nor threshold.
         """
-        backend, limit = self._open(), self._threshold(threshold)
+        backend = self._open()
+        limit = self._threshold(threshold, backend)
         (candidates,) = self._search(backend, self.embedder(source, sampling_rate=sampling_rate)[None], top)
         if not candidates:
             raise DataError(f"The store '{self.place}' holds nobody: enrol somebody with `wavconformer enroll` first.")
@@ -122,17 +125,19 @@ class SpeakerStore:
 
         Raises as `identify` does, but an empty store knows nobody.
         """
-        backend, limit = self._open(), self._threshold(threshold)
+        backend = self._open()
+        limit = self._threshold(threshold, backend)
         found = self._search(backend, np.atleast_2d(np.asarray(vectors, np.float32)), 1)
         return [one[0] if one and one[0].score >= limit else None for one in found]
 
-    def _threshold(self, given: float | None) -> float:
+    def _threshold(self, given: float | None, backend: Backend) -> float:
+        """That is given, or the calibration's with its prior divided by the voices: each is a chance to be mistaken."""
         if given is not None:
             return given
         known = self.calibration
         if known is None:
             raise uncalibrated(self.embedder)
-        return known.threshold
+        return known.at(p_target=known.p_target / max(1, backend.count())).threshold
 
     def _search(self, backend: Backend, vectors: NDArray[np.float32], top: int) -> list[list[Match]]:
         if vectors.shape[1] != backend.size:
