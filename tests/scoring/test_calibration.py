@@ -49,6 +49,15 @@ def test_prior_and_costs_move_the_threshold(random):
     assert known.at() == known
 
 
+def test_many_voices_raise_the_threshold_as_far_as_targets_go(random):
+    known = fit_calibration(*gaussian_trials(random), model="m")
+    assert known.target_median == pytest.approx(0.6, abs=0.01)
+    assert known.threshold_among(0) == known.threshold_among(1) == known.threshold
+    assert known.threshold < known.threshold_among(5) == pytest.approx(known.at(p_target=0.1).threshold)
+    assert known.threshold_among(10**6) == known.target_median
+    assert Calibration("m", 20.0, -10.0).threshold_among(10**6) > 1
+
+
 def test_trials_without_an_error_still_have_a_finite_slope():
     known = fit_calibration([0.9, 0.8, 0.1, 0.0], [True, True, False, False], model="m")
     assert 0.3 < known.threshold < 0.6

@@ -68,7 +68,8 @@ class Calibration:
 
     model: identity of the speaker model whose scores these are. p_target, c_miss, c_false_accept: the prior
     probability of one speaker and the costs of both errors, which the threshold follows from. targets, nontargets:
-    trials that it was fitted to. cohort: by which scores are normalised before, or None.
+    trials that it was fitted to. target_median: the score that half of these targets reach. cohort: by which scores are
+    normalised before, or None.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Calibration:
     c_false_accept: float = 1.0
     targets: int = 0
     nontargets: int = 0
+    target_median: float | None = None
     cohort: Cohort | None = None
 
     def __post_init__(self) -> None:
@@ -102,6 +104,15 @@ class Calibration:
     def least_llr(self) -> float:
         """The log-likelihood ratio of the threshold, by the prior and the costs alone (Bayes)."""
         return math.log(self.c_false_accept * (1 - self.p_target) / (self.c_miss * self.p_target))
+
+    def threshold_among(self, voices: int) -> float:
+        """The score from which on it is one of so many voices, each of which is a chance to be mistaken.
+
+        The prior is parted among them. But scores end at 1 where likelihood ratios need not: the threshold is never
+        raised beyond what half of the targets reach.
+        """
+        limit = self.at(p_target=self.p_target / max(1, voices)).threshold
+        return limit if self.target_median is None else min(limit, max(self.threshold, self.target_median))
 
     def llr(self, score: ArrayLike) -> NDArray[np.float64]:
         """Log-likelihood ratios of scores: above 0 for rather one speaker, below for rather two."""
@@ -203,6 +214,7 @@ def fit_calibration(
         offset=float(solution[1]) - scale * centre,
         targets=int(is_target.sum()),
         nontargets=int((~is_target).sum()),
+        target_median=float(np.median(values[is_target])),
         cohort=cohort,
     )
 

@@ -105,9 +105,8 @@ class SpeakerStore:
     ) -> Identification:
         """Who of the enrolled voices speaks in a recording, if one does.
 
-        threshold: score from which on it is that voice. By default the calibration's, its prior taken for that of
-            somebody who is enrolled, and parted among all of them: the more voices, the higher. top: candidates to tell
-            of.
+        threshold: score from which on it is that voice; by default the calibration's `threshold_among` the voices, the
+            more the higher. top: candidates to tell of.
 
         Raises DataError where there is no store, nobody in it, or it is of another model; AudioError for a recording
         that can't be used; CheckpointError where there is neither calibration nor threshold.
@@ -131,13 +130,13 @@ class SpeakerStore:
         return [one[0] if one and one[0].score >= limit else None for one in found]
 
     def _threshold(self, given: float | None, backend: Backend) -> float:
-        """That is given, or the calibration's with its prior divided by the voices: each is a chance to be mistaken."""
+        """That is given, or the calibration's for so many voices."""
         if given is not None:
             return given
         known = self.calibration
         if known is None:
             raise uncalibrated(self.embedder)
-        return known.at(p_target=known.p_target / max(1, backend.count())).threshold
+        return known.threshold_among(backend.count())
 
     def _search(self, backend: Backend, vectors: NDArray[np.float32], top: int) -> list[list[Match]]:
         if vectors.shape[1] != backend.size:
