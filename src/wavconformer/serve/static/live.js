@@ -81,7 +81,7 @@ export class Live {
     const transcript = new Transcript(this._segments.slice(-12), 0);
     this._tell({
       finals: transcript.segments.map((segment) => transcript.textOf(segment)),
-      partial: transcript.capitals && transcript.words.length ? this._partial : this._partial.toLowerCase(),
+      partial: this._partial === this._partial.toUpperCase() ? this._partial.toLowerCase() : this._partial,
       level: this._level,
       seconds: this._samples / (this._microphone?.rate ?? 1),
     });

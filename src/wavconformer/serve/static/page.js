@@ -12,7 +12,7 @@ import { isUnsure, Transcript } from "./transcript.js";
 const by = (id) => document.getElementById(id);
 const server = new Server();
 const player = new Player(by("player"), (at) => text.light(at, player.isPlaying));
-const text = new Text(by("text"), { onPlay: (seconds) => player.play(seconds), onEdit: () => redraw() });
+const text = new Text(by("text"), { onPlay: (seconds) => player.play(seconds), onOpen: () => player.pause(), onEdit: () => redraw() });
 
 let model = null;
 let live = null;
@@ -144,7 +144,7 @@ function showLive({ finals, partial, level, seconds }) {
     if (line.textContent !== words) line.textContent = words;
   });
   by("partial").textContent = partial;
-  by("level").value = level;
+  by("level").firstElementChild.style.width = `${100 * level}%`;
   by("live-clock").textContent = clock(seconds);
   if (finals.length || partial) by("live-state").textContent = "";
   by("captions").scrollTop = by("captions").scrollHeight;

@@ -79,6 +79,10 @@ export class Player {
     else this._start();
   }
 
+  pause() {
+    this._audio.pause();
+  }
+
   async _start() {
     try {
       await this._audio.play();

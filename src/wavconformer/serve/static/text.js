@@ -7,10 +7,11 @@ import { isUnsure } from "./transcript.js";
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Text {
-  /** onPlay: is told the time of a word. onEdit: that a correction was made. */
-  constructor(root, { onPlay, onEdit }) {
+  /** onPlay: is told the time of a word. onOpen: that a correction is begun. onEdit: that one was made. */
+  constructor(root, { onPlay, onOpen, onEdit }) {
     this._root = root;
     this._onPlay = onPlay;
+    this._onOpen = onOpen;
     this._onEdit = onEdit;
     root.addEventListener("click", (event) => this._click(event));
     root.addEventListener("dblclick", (event) => {
@@ -25,6 +26,7 @@ export class Text {
   show(transcript) {
     this._transcript = transcript;
     const speakers = transcript.speakers;
+    this._root.classList.toggle("many", speakers.length > 0);
     this._root.replaceChildren(...transcript.segments.map((segment) => this._segment(segment, speakers)));
     this._words = [...this._root.querySelectorAll(".word")];
     this._now = -1;
@@ -135,8 +137,10 @@ export class Text {
   _edit(part, at = -1) {
     const open = this._root.querySelector("textarea");
     if (open) return open.focus();
+    this._onOpen();
     const segment = part.segment;
     const field = element("textarea");
+    field.rows = 1;
     field.value = this._transcript.textOf(segment);
     field.setAttribute("aria-label", part.querySelector(".edit").title);
     const bar = element("div", "choices");
