@@ -105,7 +105,7 @@ class Visitor:
     def __init__(self, context: BrowserContext, address: str) -> None:
         self.page: Page = context.new_page()
         self.address, self.requests, self.complaints = address, [address], list[str]()
-        # The context sees what workers ask for too; and what the policy keeps from being sent at all, the console tells.
+        # The context sees what workers ask for too. What the policy keeps from being sent at all, the console tells.
         context.on("request", lambda request: self.requests.append(request.url))
         self.page.on("websocket", lambda socket: self.requests.append(socket.url))
         self.page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
@@ -135,7 +135,11 @@ class Visitor:
     def check(self) -> None:
         origin = self.address.removeprefix("http://")
         # A blob is the recording that the page has in its memory.
-        strays = [url for url in self.requests if url.removeprefix("blob:").split("/")[2] != origin and not url.startswith("data:")]
+        strays = [
+            url
+            for url in self.requests
+            if url.removeprefix("blob:").split("/")[2] != origin and not url.startswith("data:")
+        ]
         assert not strays
         assert not [line for line in self.complaints if "the server responded with a status of 4" not in line]
 
