@@ -14,5 +14,6 @@ export function timestamp(seconds, mark) {
   const all = Math.round(seconds * 1000);
   const whole = Math.floor(all / 1000);
   const milliseconds = String(all % 1000).padStart(3, "0");
-  return `${two(Math.floor(whole / 3600))}:${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}${mark}${milliseconds}`;
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  return `${parts.map(two).join(":")}${mark}${milliseconds}`;
 }

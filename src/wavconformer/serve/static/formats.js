@@ -14,7 +14,9 @@ export const FORMATS = Object.keys(WRITERS);
 /** Hands the user a file. */
 export function download(transcript, format, name) {
   const stem = name.replace(/\.[^.]*$/, "") || "recording";
-  const address = URL.createObjectURL(new Blob([WRITERS[format](transcript, name)], { type: "text/plain;charset=utf-8" }));
+  const address = URL.createObjectURL(
+    new Blob([WRITERS[format](transcript, name)], { type: "text/plain;charset=utf-8" }),
+  );
   const link = Object.assign(document.createElement("a"), { href: address, download: `${stem}.${format}` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000); // after the browser has begun to save it
@@ -23,7 +25,9 @@ export function download(transcript, format, name) {
 function spoken(transcript) {
   if (!transcript.speakers.length) return transcript.text;
   const lines = transcript.segments.map((segment) =>
-    segment.speaker === null ? transcript.textOf(segment) : `${transcript.nameOf(segment.speaker)}: ${transcript.textOf(segment)}`,
+    segment.speaker === null
+      ? transcript.textOf(segment)
+      : `${transcript.nameOf(segment.speaker)}: ${transcript.textOf(segment)}`,
   );
   return lines.join("\n");
 }

@@ -3,7 +3,8 @@
 import { STRINGS } from "./strings.js";
 
 const KEPT = "wavconformer.language";
-const wanted = localStorage.getItem(KEPT) ?? navigator.languages.map((name) => name.slice(0, 2)).find((name) => STRINGS[name]);
+const wanted =
+  localStorage.getItem(KEPT) ?? navigator.languages.map((name) => name.slice(0, 2)).find((name) => STRINGS[name]);
 let current = STRINGS[wanted] ? wanted : "en";
 
 /** A string, with its {values} put in. */

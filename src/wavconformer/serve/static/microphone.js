@@ -24,7 +24,11 @@ export class Microphone {
     this._stream = stream;
     this._context = context;
     this.rate = context.sampleRate;
-    this._node = new AudioWorkletNode(context, "pcm", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    this._node = new AudioWorkletNode(context, "pcm", {
+      numberOfOutputs: 0,
+      channelCount: 1,
+      channelCountMode: "explicit",
+    });
     this._node.port.onmessage = ({ data }) => {
       if (data === null) this._onEnd();
       else if (data.length) onSamples(...whole(data));

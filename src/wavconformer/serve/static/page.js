@@ -12,7 +12,11 @@ import { isUnsure, Transcript } from "./transcript.js";
 const by = (id) => document.getElementById(id);
 const server = new Server();
 const player = new Player(by("player"), (at) => text.light(at, player.isPlaying));
-const text = new Text(by("text"), { onPlay: (seconds) => player.play(seconds), onOpen: () => player.pause(), onEdit: () => redraw() });
+const text = new Text(by("text"), {
+  onPlay: (seconds) => player.play(seconds),
+  onOpen: () => player.pause(),
+  onEdit: () => redraw(),
+});
 
 let model = null;
 let live = null;
@@ -25,7 +29,8 @@ let step = { phase: "sending", fraction: 0 };
 /** empty, working, live or done. */
 function go(state) {
   document.body.dataset.state = state;
-  for (const section of document.querySelectorAll("[data-on]")) section.hidden = !section.dataset.on.split(" ").includes(state);
+  for (const section of document.querySelectorAll("[data-on]"))
+    section.hidden = !section.dataset.on.split(" ").includes(state);
 }
 
 function fail(error) {

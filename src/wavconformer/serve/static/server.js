@@ -77,14 +77,21 @@ export class Server {
       const request = new XMLHttpRequest();
       request.open(method, path);
       if (this.key) request.setRequestHeader("Authorization", `Bearer ${this.key}`);
-      request.upload.onprogress = ({ loaded, total }) => tell({ phase: "sending", fraction: total ? loaded / total : 0 });
+      request.upload.onprogress = ({ loaded, total }) =>
+        tell({ phase: "sending", fraction: total ? loaded / total : 0 });
       request.upload.onload = () => tell({ phase: "listening", fraction: null });
       request.onerror = () => reject(new Problem("network"));
       request.onabort = () => reject(new DOMException("", "AbortError"));
       request.onload = () => {
         const answer = parsed(request.responseText);
         if (request.status < 400 && answer) resolve(answer);
-        else reject(new Problem(answer?.error?.code ?? "other", answer?.error?.message ?? `${request.status} ${request.statusText}`));
+        else
+          reject(
+            new Problem(
+              answer?.error?.code ?? "other",
+              answer?.error?.message ?? `${request.status} ${request.statusText}`,
+            ),
+          );
       };
       if (signal?.aborted) return reject(new DOMException("", "AbortError"));
       signal?.addEventListener("abort", () => request.abort(), { once: true });
@@ -104,6 +111,8 @@ function parsed(text) {
 function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(new DOMException("", "AbortError"))), { once: true });
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(new DOMException("", "AbortError"))), {
+      once: true,
+    });
   });
 }

@@ -15,7 +15,8 @@ export const STRINGS = {
     "empty.drop": "or drop it anywhere on this page",
     "empty.release": "Let go, and it begins",
     "empty.speakers": "Tell speakers apart",
-    "empty.private": "Your recording goes to this server and to nobody else, and is deleted there once the words are found.",
+    "empty.private":
+      "Your recording goes to this server and to nobody else, and is deleted there once the words are found.",
     "working.sending": "Sending, {percent} %",
     "working.queued": "Waiting for its turn",
     "working.listening": "Listening",
@@ -49,7 +50,7 @@ export const STRINGS = {
     "text.play": "Play from {time}",
     "text.new": "New recording",
     "text.leave": "Your corrections haven't been downloaded. Leave them?",
-    "download": "Download",
+    download: "Download",
     "keys.play": "play, pause",
     "keys.move": "from word to word",
     "keys.enter": "play from the word",

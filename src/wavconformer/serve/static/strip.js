@@ -20,7 +20,9 @@ export class Strip {
   show(transcript) {
     this._transcript = transcript;
     this._words = transcript.words;
-    this._spellings = transcript.segments.flatMap((segment) => segment.words.map((word) => transcript.spelling(segment, word)));
+    this._spellings = transcript.segments.flatMap((segment) =>
+      segment.words.map((word) => transcript.spelling(segment, word)),
+    );
     this.draw();
   }
 

@@ -7,7 +7,8 @@ const [LINE, LINES, LONGEST, SHORTEST, SPEED, GAP, LINGER, PAUSE] = [42, 2, 7, 5
 
 export function srt(transcript) {
   const blocks = captions(transcript).map(
-    ({ start, end, lines }, at) => `${at + 1}\n${timestamp(start, ",")} --> ${timestamp(end, ",")}\n${lines.join("\n")}\n`,
+    ({ start, end, lines }, at) =>
+      `${at + 1}\n${timestamp(start, ",")} --> ${timestamp(end, ",")}\n${lines.join("\n")}\n`,
   );
   return blocks.join("\n");
 }
@@ -15,7 +16,8 @@ export function srt(transcript) {
 export function vtt(transcript) {
   const escaped = (line) => line.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
   const blocks = captions(transcript).map(
-    ({ start, end, lines }) => `${timestamp(start, ".")} --> ${timestamp(end, ".")}\n${lines.map(escaped).join("\n")}\n`,
+    ({ start, end, lines }) =>
+      `${timestamp(start, ".")} --> ${timestamp(end, ".")}\n${lines.map(escaped).join("\n")}\n`,
   );
   return ["WEBVTT\n", ...blocks].join("\n");
 }
@@ -52,7 +54,11 @@ function pieces(word) {
   const made = [];
   for (let begin = 0; begin < word.text.length; begin += size) {
     const end = Math.min(begin + size, word.text.length);
-    made.push({ text: word.text.slice(begin, end), start: word.start + begin * second, end: word.start + end * second });
+    made.push({
+      text: word.text.slice(begin, end),
+      start: word.start + begin * second,
+      end: word.start + end * second,
+    });
   }
   return made;
 }

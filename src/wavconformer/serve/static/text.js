@@ -20,7 +20,10 @@ export class Text {
     });
     root.addEventListener("keydown", (event) => this._key(event));
     root.addEventListener("focusin", (event) => event.target.matches(".word") && this._rove(event.target));
-    document.addEventListener("language", () => this._transcript && !this._root.querySelector("textarea") && this.show(this._transcript));
+    document.addEventListener(
+      "language",
+      () => this._transcript && !this._root.querySelector("textarea") && this.show(this._transcript),
+    );
   }
 
   show(transcript) {
@@ -113,8 +116,12 @@ export class Text {
     const actions = {
       ArrowRight: () => go(at + 1),
       ArrowLeft: () => go(at - 1),
-      ArrowDown: () => (word.closest(".segment").nextElementSibling ?? this._root.lastElementChild).querySelector(".word").focus(),
-      ArrowUp: () => (word.closest(".segment").previousElementSibling ?? this._root.firstElementChild).querySelector(".word").focus(),
+      ArrowDown: () =>
+        (word.closest(".segment").nextElementSibling ?? this._root.lastElementChild).querySelector(".word").focus(),
+      ArrowUp: () =>
+        (word.closest(".segment").previousElementSibling ?? this._root.firstElementChild)
+          .querySelector(".word")
+          .focus(),
       Home: () => go(0),
       End: () => go(this._words.length - 1),
       Enter: () => this._onPlay(Number(word.dataset.start)),

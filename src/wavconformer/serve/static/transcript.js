@@ -10,7 +10,8 @@ export class Transcript {
     this.duration = duration;
     this.problems = problems;
     this.names = {}; // what the user calls the speakers
-    this.isShouted = this.words.length > 0 && this.words.every(({ text }) => text === text.toUpperCase() && /\p{L}/u.test(text));
+    this.isShouted =
+      this.words.length > 0 && this.words.every(({ text }) => text === text.toUpperCase() && /\p{L}/u.test(text));
     this.capitals = !this.isShouted; // show words as the model spells them; else all-capitals are softened
     this.isEdited = false;
     this._past = [];
@@ -73,7 +74,9 @@ export class Transcript {
     this._past.push(this.segments);
     const made = { ...segment, words };
     // What was typed holds, even where a kept word is no longer the first of its segment.
-    made.words = words.map((word, i) => (this.spelling(made, word) === tokens[i] ? word : { ...word, text: tokens[i], edited: true }));
+    made.words = words.map((word, i) =>
+      this.spelling(made, word) === tokens[i] ? word : { ...word, text: tokens[i], edited: true },
+    );
     this.segments = [...this.segments.slice(0, at), ...(words.length ? [made] : []), ...this.segments.slice(at + 1)];
     this.isEdited = true;
     return true;
@@ -117,7 +120,7 @@ function common(left, right) {
     for (let j = right.length - 1; j >= 0; j -= 1)
       lengths[i][j] = left[i] === right[j] ? lengths[i + 1][j + 1] + 1 : Math.max(lengths[i + 1][j], lengths[i][j + 1]);
   const pairs = [];
-  for (let [i, j] = [0, 0]; i < left.length && j < right.length; ) {
+  for (let [i, j] = [0, 0]; i < left.length && j < right.length;) {
     if (left[i] === right[j]) pairs.push([i++, j++]);
     else if (lengths[i + 1][j] >= lengths[i][j + 1]) i += 1;
     else j += 1;
