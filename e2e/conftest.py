@@ -119,7 +119,7 @@ class Visitor:
 
     @property
     def words(self) -> list[str]:
-        return [text.strip() for text in self.page.locator("#text .word").all_inner_texts()]
+        return [text.strip() for text in self.page.locator("#text .word").all_text_contents()]
 
     @property
     def seconds(self) -> float:

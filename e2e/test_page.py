@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import urllib.request
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from e2e.conftest import Visitor, serving
+from wavconformer import load_audio
 
 Visit = Callable[..., Visitor]
 TIMER = ["Set", "a", "timer", "for", "twenty", "three", "seconds"]
@@ -341,6 +343,21 @@ def test_errors_in_plain_words(visit: Visit, tmp_path: Path, timer: Path) -> Non
     expect(page.locator("#error-text")).to_contain_text("doesn't let this page use the microphone")
 
 
+def test_a_recording_that_the_browser_cannot_play_is_read(visit: Visit, tmp_path: Path, timer: Path) -> None:
+    samples = (load_audio(timer) * 32767).astype(">i2").tobytes()
+    sun = tmp_path / "timer.au"  # FFmpeg reads it, and no browser
+    sun.write_bytes(struct.pack(">4s5I", b".snd", 24, len(samples), 3, 16_000, 1) + samples)
+    visitor = visit()
+    visitor.open(sun)
+    page = visitor.page
+    assert visitor.words == TIMER
+    expect(page.get_by_text("can't play the recording")).to_be_visible()
+    expect(page.locator("[data-part=play]")).to_be_disabled()
+    page.locator("#text .word").nth(2).click()
+    expect(page.locator(".word:focus")).to_have_text("timer")
+    visitor.shoot("mute")
+
+
 def test_a_key_is_asked_for(visit: Visit, tmp_path: Path, timer: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-many-letters\n")
@@ -363,6 +380,13 @@ def test_a_key_is_asked_for(visit: Visit, tmp_path: Path, timer: Path) -> None:
         page.reload()
         expect(page.locator("#choose")).to_be_visible()
         expect(page.locator("#key-form")).to_be_hidden()
+        # What needed the key goes on when it is there.
+        page.evaluate("sessionStorage.clear()")
+        page.reload()
+        page.set_input_files("#file", timer)
+        page.locator("#key").fill("a-key-of-many-letters")
+        page.keyboard.press("Enter")
+        expect(page.locator("#text .word")).to_have_text(TIMER)
 
 
 def test_speakers_have_lanes_and_unsure_words_are_marked(visit: Visit, timer: Path) -> None:

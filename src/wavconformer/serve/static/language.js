@@ -15,7 +15,7 @@ export function t(name, values = {}) {
 /** What is said of an error: in plain words where its code is known, and as the server put it otherwise. */
 export function explain(error) {
   const name = `error.${error.code}`;
-  return name in STRINGS[current] ? t(name) : t("error.other", { message: error.message });
+  return name in STRINGS[current] ? t(name, { message: error.message }) : t("error.other", { message: error.message });
 }
 
 /** Puts the strings that elements name (data-text, data-label) into them. */

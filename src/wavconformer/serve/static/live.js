@@ -42,8 +42,8 @@ export class Live {
     return new Promise((resolve) => {
       const socket = (this._socket = new WebSocket(this._server.live));
       const start = { format: "pcm_s16le", sample_rate: this._microphone.rate };
-      socket.onopen = () =>
-        socket.send(JSON.stringify({ ...start, ...(this._server.key && { api_key: this._server.key }) }));
+      if (this._server.key) start.api_key = this._server.key; // the opening of a socket can't bring it
+      socket.onopen = () => socket.send(JSON.stringify(start));
       socket.onclose = () => resolve(new Problem(this._isReady ? "lost" : "network")); // after "done" it is settled already
       socket.onmessage = async ({ data }) => {
         const event = JSON.parse(data);

@@ -4,6 +4,7 @@ import { Problem } from "./server.js";
 
 // What browsers do to a voice for calls takes away what the model listens to.
 const WANTED = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: true };
+const PATIENCE = 1000; // milliseconds for the last samples; an audio thread that never began gives none
 
 export class Microphone {
   /** Opens it. onSamples: is told Int16Array after Int16Array, and how loud each is, from 0 to 1. Raises Problem. */
@@ -45,7 +46,7 @@ export class Microphone {
   async close() {
     const ended = new Promise((resolve) => (this._onEnd = resolve));
     this._node.port.postMessage("end");
-    await ended;
+    await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
     for (const track of this._stream.getTracks()) track.stop();
     await this._context.close();
   }

@@ -18,6 +18,8 @@ const text = new Text(by("text"), {
   onEdit: () => redraw(),
 });
 
+const PATIENCE = 5000; // milliseconds that the browser has to say how long a file is
+
 let model = null;
 let live = null;
 let shown = null; // {transcript, name}
@@ -69,7 +71,10 @@ async function attempt(work) {
   } catch (error) {
     go(shown ? "done" : "empty");
     if (error.name === "AbortError") return;
-    if (!(error instanceof Problem)) throw error;
+    if (!(error instanceof Problem)) {
+      fail(new Problem("page", error.message));
+      throw error; // for the console, with where it was
+    }
     if (error.code === "invalid_api_key") {
       model = null;
       await begin();
@@ -126,12 +131,15 @@ function speak() {
     by("finals").replaceChildren();
     by("partial").textContent = "";
     by("live-state").textContent = t("live.starting");
-    by("stop").disabled = false;
+    by("stop").disabled = true;
     go("live");
     live = new Live(server, showLive);
-    by("stop").focus();
     try {
-      const { blob, transcript, problem } = await live.run(() => (by("live-state").textContent = t("live.ready")));
+      const { blob, transcript, problem } = await live.run(() => {
+        by("live-state").textContent = t("live.ready");
+        by("stop").disabled = false;
+        by("stop").focus();
+      });
       if (!transcript.words.length) throw new Problem("silent");
       await show(blob, transcript, `${t("live.name")}.wav`);
       if (problem) fail(problem);
@@ -192,6 +200,7 @@ function durationOf(file) {
       URL.revokeObjectURL(address);
       resolve(seconds);
     };
+    setTimeout(() => end(NaN), PATIENCE);
     audio.preload = "metadata";
     audio.onloadedmetadata = () => end(audio.duration);
     audio.onerror = () => end(NaN);
@@ -233,7 +242,9 @@ by("capitals").addEventListener("click", () => {
 by("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   server.setKey(by("key").value.trim());
-  if (await begin()) by("choose").focus();
+  if (!(await begin())) return;
+  by("choose").focus();
+  again?.(); // what the key was asked for
 });
 for (const format of FORMATS) {
   const button = document.createElement("button");
@@ -246,8 +257,14 @@ for (const format of FORMATS) {
 }
 
 let inside = 0; // elements that a dragged file is over
-document.addEventListener("dragenter", () => document.body.classList.toggle("dragging", ++inside > 0));
-document.addEventListener("dragleave", () => document.body.classList.toggle("dragging", --inside > 0));
+const steps = { dragenter: 1, dragleave: -1 };
+for (const name in steps) {
+  document.addEventListener(name, (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return; // a piece of text, say
+    inside += steps[name];
+    document.body.classList.toggle("dragging", inside > 0);
+  });
+}
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();

@@ -38,7 +38,9 @@ export class Waveform {
 
   /** Draws a recording that the audio element has as its source. Tells whether it could be drawn. */
   async open(blob, address, duration) {
+    this._address = address;
     const peaks = await peaksOf(blob, duration);
+    if (this._address !== address) return true; // another one has been opened meanwhile
     await this._surfer.load(address, [peaks ?? new Float32Array(2)], duration);
     return peaks !== null;
   }
