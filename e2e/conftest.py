@@ -110,6 +110,8 @@ class Visitor:
         self.page.on("websocket", lambda socket: self.requests.append(socket.url))
         self.page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        # The driver catches file choosers from when somebody asks for them, a moment later: too late for the Enter key.
+        self.page.on("filechooser", lambda chooser: None)
         self.page.goto(address)
 
     def open(self, path: Path) -> None:

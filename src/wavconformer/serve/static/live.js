@@ -44,7 +44,8 @@ export class Live {
       const start = { format: "pcm_s16le", sample_rate: this._microphone.rate };
       if (this._server.key) start.api_key = this._server.key; // the opening of a socket can't bring it
       socket.onopen = () => socket.send(JSON.stringify(start));
-      socket.onclose = () => resolve(new Problem(this._isReady ? "lost" : "network")); // after "done" it is settled already
+      // after "done" it is settled already
+      socket.onclose = () => resolve(new Problem(this._isReady ? "lost" : "network"));
       socket.onmessage = async ({ data }) => {
         const event = JSON.parse(data);
         if (event.type === "ready") {
