@@ -152,7 +152,8 @@ def test_a_signal_saves_and_leaves(tones, tmp_path, number, monkeypatch):
     assert_equal(tmp_path / "whole", tmp_path / "broken")
 
 
-def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, run):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, run, number):
     from wavconformer.training.loop import Task
 
     recipe = write_recipe(recipe_of(tones, tmp_path / "run"), tmp_path)
@@ -162,14 +163,36 @@ def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, run):
         return code, out.strip(), " ".join(err.split())
 
     with monkeypatch.context() as patch:
-        patch.setattr(Task, "before_update", lambda self, loop, step: os.kill(os.getpid(), signal.SIGTERM) or {})
+        patch.setattr(
+            Task, "before_update", lambda self, loop, step: (step == 0 and os.kill(os.getpid(), number)) or {}
+        )
         code, _, said = call("trainer.max_steps=20")
-    assert code == 128 + signal.SIGTERM
+    assert code == 128 + number
     assert "Stopped at update 2 and saved. The same command with --resume goes on." in said
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-000002"]
     assert call("trainer.max_stepz=20")[0] == 1
     code, out, said = call("trainer.max_steps=20", "--resume")
     assert (code, out) == (0, str(tmp_path / "run" / "model"))
     assert "going on from update 2" in said
+
+
+def test_a_second_ctrl_c_ends_it_at_once(tones, tmp_path, monkeypatch, run):
+    from wavconformer.training.loop import Task
+
+    def before_update(self, loop, step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return {}
+
+    monkeypatch.setattr(Task, "before_update", before_update)
+    recipe = write_recipe(recipe_of(tones, tmp_path / "run", save_every=2, keep_last=9), tmp_path)
+    code, out, _ = run("finetune", recipe)
+    assert (code, out) == (130, "")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == [
+        "checkpoint-000002",
+        "checkpoint-000004",
+    ]
 
 
 # --- however an update is parted

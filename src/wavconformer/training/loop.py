@@ -6,7 +6,6 @@ An update is `trainer.accumulate` batches of each process; its loss is divided b
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Hashable, Mapping
@@ -25,7 +24,7 @@ from wavconformer.training.checkpoints import Checkpoints, is_disk_full
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.guards import NonFinite, SkippedShare, StopSignal, stop_signals
 from wavconformer.training.learner import Learned, Learner
-from wavconformer.training.metrics import MetricsLog, draw_curves
+from wavconformer.training.metrics import MetricsLog, StepLog, draw_curves
 from wavconformer.training.processes import Processes
 from wavconformer.training.progress import Silent, View, watching
 from wavconformer.training.randomness import random_state, set_seed
@@ -120,6 +119,7 @@ class Loop:
         self._is_between = False  # two updates: whether what there is can be saved
         self.view: View = Silent()
         self.log: MetricsLog | None = None
+        self.skipped: StepLog | None = None
 
     @property
     def hours(self) -> float:
@@ -140,6 +140,7 @@ class Loop:
                 write_recipe(self.recipe, self.folder)
                 self.log = MetricsLog(self.folder, tensorboard=self.recipe.logging.tensorboard, step=self.step)
                 stack.callback(self.log.close)
+                self.skipped = StepLog(self.folder / SKIPPED_FILE, self.step)
                 if console is not None:
                     self.view = stack.enter_context(watching(console, self.recipe.trainer.max_steps, self.step))
                 self._introduce()
@@ -250,11 +251,11 @@ class Loop:
         if skips:
             found = self.processes.gather(own)
             self.share.note(found)
-            if self.processes.is_main:
-                with (self.folder / SKIPPED_FILE).open("a", encoding="utf-8") as file:
-                    for one in found:
-                        line = {"step": self.step + 1, "id": one.id, "reason": one.reason}
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if not self.share.skipped:
+                self.view.say(f"'{found[0].id}' is skipped: {found[0].reason}. {SKIPPED_FILE} lists all such.")
+            if self.skipped is not None:
+                for one in found:
+                    self.skipped.write(self.step + 1, {"id": one.id, "reason": one.reason})
         self.share.count(utterances, skips)
 
     def _log_window(self) -> None:
@@ -323,6 +324,9 @@ class Loop:
                 trained=sum(value.numel() for value in self.learner.parameters),
             )
             draw_curves(self.folder)
+            if self.share.skipped:
+                said = f"{self.share.skipped:,} of {self.share.seen:,} utterances were skipped"
+                self.view.say(f"{said}; '{self.folder / SKIPPED_FILE}' says why.")
             self.view.say(f"The model of update {step} is in '{place}'.")
         self.processes.wait()
         return Outcome(self.folder, self.step, place, self.best.metrics)
