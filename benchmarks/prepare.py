@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ BREAKS: dict[str, tuple[str, Callable[[Entry], None]]] = {
     "header says 4,000 Hz": ("wav", _header(24, 4_000)),
     "header says 192,000 Hz": ("wav", _header(24, 192_000)),
     "text outside the vocabulary": ("wav", _text(lambda text: f"{text} CAFÉ 7")),
-    "text of another recording": ("wav", _text(lambda text: " ".join([text] * 9))),
+    "text of another recording": ("wav", _text(lambda text: " ".join([text] * 40))),
     "no text": ("flac", _text(lambda text: "")),
 }
 
@@ -122,20 +123,23 @@ def _entry(number: int, suffix: str, speech: np.ndarray, random: np.random.Gener
 
 @dataclass
 class Watched:
-    """A process and its children: seconds, and bytes of memory looked at ten times a second."""
+    """A process and its children: seconds, those of the processor, and bytes of memory ten times a second."""
 
     seconds: float = 0.0
+    processor: float = 0.0
     held: list[int] = field(default_factory=list)
 
 
 def watch(command: list[str]) -> Watched:
     """Runs a command to its end; CalledProcessError where it fails."""
-    watched, begun = Watched(), time.perf_counter()
+    watched, begun, before = Watched(), time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             watched.held.append(sum(map(_memory, _family(process.pid))))
             time.sleep(0.1)
     watched.seconds = time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    watched.processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return watched
@@ -171,7 +175,8 @@ def show(ready: Path, wrong: dict[str, str], watched: Watched, workers: int) -> 
     half = len(watched.held) // 2
     first, second = (max(part, default=0) / 1e6 for part in (watched.held[:half], watched.held[half:]))
     files = report["accepted"] + report["refused"]
-    print(f"\nworkers: {workers}; {watched.seconds:.1f} s, {files / watched.seconds:.0f} files a second")
+    print(f"\nworkers: {workers}; {watched.seconds:.1f} s, {files / watched.seconds:.0f} files a second", end="")
+    print(f"; {watched.processor:.1f} s of processor time")
     print(f"memory of all processes: at most {first:.0f} MB in the first half, {second:.0f} MB in the second")
     print(f"accepted {report['accepted']:,}, refused {report['refused']:,}: {report['reasons']}")
     for kind in BREAKS:
