@@ -110,8 +110,8 @@ def find_weight_files(source: Source, use_safetensors: bool | None = None) -> li
         )
     if source.find("base.json") is not None:
         raise CheckpointError(
-            f"{source} holds what was trained beside a checkpoint, an adapter or low-rank matrices, and no whole weights: "
-            "`wavconformer merge FOLDER OUTPUT` makes one checkpoint of both."
+            f"{source} holds what was trained beside a checkpoint, an adapter or low-rank matrices, and no whole "
+            "weights: `wavconformer merge FOLDER OUTPUT` makes one checkpoint of both."
         )
     source.require("config.json")  # says so where there isn't even that
     raise CheckpointError(
