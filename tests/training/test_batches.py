@@ -153,7 +153,7 @@ def test_joined_utterances_have_one_text(corpus, config):
     plain = dataclasses.replace(recipe, augmentation=Augmentation())
     spoken = sum(batch.seconds for batch in islice(batches_of(plain, config), len(apart)))
     assert sum(batch.seconds for batch in together) > spoken + silence  # and silence before and behind
-    held_out = validation_batches(joining, config, EXTRACTOR, TOKENIZER)
+    held_out = validation_batches(start_of(joining, config))
     assert all("+" not in name for batch in held_out.once() for name in batch.ids)
 
 
