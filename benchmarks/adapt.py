@@ -25,6 +25,7 @@ from wavconformer.data.prepare import prepare
 from wavconformer.evaluation.evaluate import evaluate
 from wavconformer.training.finetune import finetune
 from wavconformer.training.merge import merge
+from wavconformer.training.metrics import read_metrics
 from wavconformer.training.recipe import Data, Logging, Lora, Model, Optim, Recipe, Schedule, Trainer
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -99,8 +100,12 @@ def main() -> int:
             outcome = finetune(recipe_of(kind, arguments, folder / "train", folder / kind))
             assert outcome.model is not None
             whole = outcome.model if kind == "full" else merge(outcome.model, folder / f"{kind}-whole")
-            print(f"{kind}: WER {rate(whole, folder / 'rest')}, {weight(outcome.model):,} bytes saved ", end="")
-            print(f"of {weight(whole):,} of a whole checkpoint", flush=True)
+            losses = [line["loss"] for line in read_metrics(outcome.folder) if line["kind"] == "train"]
+            print(
+                f"{kind}: WER {rate(whole, folder / 'rest')}, training loss {losses[0]:.2f} → {losses[-1]:.2f}, ",
+                end="",
+            )
+            print(f"{weight(outcome.model):,} bytes saved of {weight(whole):,} of a whole checkpoint", flush=True)
     return 0
 
 
