@@ -68,6 +68,9 @@ TARGET_LANG = typer.Option(help="Language, such as 'fra', of a model with adapte
 QUANTIZATION = typer.Option(help="int8: faster on a CPU, nearly as accurate.")
 ENGINE = typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
 THREADS = typer.Option(min=1, help="CPU threads; by default all cores.")
+BATCH_SECONDS = typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
+OUTPUT = typer.Option(help="Folder to write a file for each recording to, instead of printing.")
+RESUME = typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
 
 
 def loaded(
