@@ -42,7 +42,7 @@ def scores(
             return_attention_mask=True,
             return_tensors="np",
         )
-        values, finite = run(**inputs)
+        values, finite = run(inputs["input_values"], inputs["attention_mask"])
     except AudioError as error:
         raise AudioError(f"{names}: {error}") from error
     except RuntimeError as error:
