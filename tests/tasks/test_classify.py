@@ -12,6 +12,7 @@ import torch
 import wavconformer
 from model.builders import build
 from wavconformer import AudioError, CheckpointError, Wav2Vec2FeatureExtractor
+from wavconformer.files import ASSETS, samples
 from wavconformer.tasks.classify import Classifier, Listening, load_classifier
 
 RATE = 16_000
@@ -38,15 +39,15 @@ def saved(folder, head: str = "ForSequenceClassification", **settings):
     return folder
 
 
-def written(path, samples: np.ndarray):
+def written(path, audio: np.ndarray):
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
+        file.writeframes((audio * 32767).astype("<i2").tobytes())
     return path
 
 
-def logits_of(model, samples: np.ndarray) -> torch.Tensor:
-    inputs = Wav2Vec2FeatureExtractor()(samples, sampling_rate=RATE, return_tensors="pt")
+def logits_of(model, audio: np.ndarray) -> torch.Tensor:
+    inputs = Wav2Vec2FeatureExtractor()(audio, sampling_rate=RATE, return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits[0]
 
@@ -92,15 +93,15 @@ def test_regression_gives_values():
 @pytest.mark.parametrize("sizes", [(1,), (7,), (100,), (16, 3, 40)])
 @pytest.mark.parametrize("length", [10, 11, 14, 15, 16, 30, 31])
 def test_windows_hear_everything_and_no_block_matters(sizes, length):
-    """Windows of 10 samples, 4 apart, at one sample a second."""
-    samples = np.arange(length, dtype=np.float32)
+    """Windows of 10 audio, 4 apart, at one sample a second."""
+    audio = np.arange(length, dtype=np.float32)
     blocks, start = [], 0
     while start < length:
-        blocks.append(samples[start : start + sizes[len(blocks) % len(sizes)]])
+        blocks.append(audio[start : start + sizes[len(blocks) % len(sizes)]])
         start += len(blocks[-1])
     windows = [*Listening(10, 4).windows(blocks, rate=1)]
     for start, window in windows:
-        assert window.tolist() == samples[start : start + 10].tolist()
+        assert window.tolist() == audio[start : start + 10].tolist()
         assert len(window) == 10
     starts = [start for start, _ in windows]
     assert starts[:-1] == [4 * number for number in range(len(starts) - 1)]
@@ -109,11 +110,11 @@ def test_windows_hear_everything_and_no_block_matters(sizes, length):
 
 
 def test_a_long_recording_is_heard_as_its_windows_are():
-    tell, samples = classifier(), sound(4.3)
-    found = tell(samples, sampling_rate=RATE, window_seconds=1.0, hop_seconds=0.7, top=None, batch_seconds=2.0)
+    tell, audio = classifier(), sound(4.3)
+    found = tell(audio, sampling_rate=RATE, window_seconds=1.0, hop_seconds=0.7, top=None, batch_seconds=2.0)
     assert [window.start for window in found.windows] == pytest.approx([0, 0.7, 1.4, 2.1, 2.8, 3.3])
     for window in found.windows:
-        part = samples[round(window.start * RATE) : round(window.end * RATE)]
+        part = audio[round(window.start * RATE) : round(window.end * RATE)]
         alone = tell(part, sampling_rate=RATE, top=None)
         assert {one.label: one.score for one in window.scores} == {
             one.label: pytest.approx(one.score, abs=1e-4) for one in alone.scores
@@ -251,23 +252,23 @@ def test_a_head_that_is_not_there(tmp_path):
 
 
 def test_a_model_is_named_or_given(tmp_path):
-    folder, samples = saved(tmp_path), sound(1.0)
+    folder, audio = saved(tmp_path), sound(1.0)
     tell = load_classifier(folder, device="cpu", threads=1)
-    assert wavconformer.classify(samples, model=folder, sampling_rate=RATE, device="cpu") == tell(
-        samples, sampling_rate=RATE
+    assert wavconformer.classify(audio, model=folder, sampling_rate=RATE, device="cpu") == tell(
+        audio, sampling_rate=RATE
     )
     with pytest.raises(ValueError, match="device goes with a model's name"):
-        wavconformer.classify(samples, model=tell, device="cpu", sampling_rate=RATE)
+        wavconformer.classify(audio, model=tell, device="cpu", sampling_rate=RATE)
 
 
 def test_a_graph_says_the_same(tmp_path):
     from wavconformer.tasks.export import export
 
     folder = saved(tmp_path / "model", conv_kernel=(10, 8), conv_stride=(5, 8))
-    samples = sound(1.0)
+    audio = sound(1.0)
     export(folder, tmp_path / "graph")
     graph, model = load_classifier(tmp_path / "graph"), load_classifier(folder, device="cpu")
-    sources = [samples, samples[:9000]]
+    sources = [audio, audio[:9000]]
     for one, other in zip(
         graph.many(sources, sampling_rate=RATE), model.many(sources, sampling_rate=RATE), strict=True
     ):
@@ -277,9 +278,49 @@ def test_a_graph_says_the_same(tmp_path):
 
 
 def test_a_quantized_model_is_near(tmp_path):
-    folder, samples = saved(tmp_path), sound(1.0)
+    folder, audio = saved(tmp_path), sound(1.0)
     plain, rounded = (load_classifier(folder, device="cpu", quantization=kind) for kind in (None, "int8"))
-    near = rounded(samples, sampling_rate=RATE, top=None)
+    near = rounded(audio, sampling_rate=RATE, top=None)
     assert dict(_pairs(near)) == {
-        label: pytest.approx(score, abs=0.1) for label, score in _pairs(plain(samples, sampling_rate=RATE, top=None))
+        label: pytest.approx(score, abs=0.1) for label, score in _pairs(plain(audio, sampling_rate=RATE, top=None))
     }
+
+
+# --- the model that ships
+
+
+@pytest.fixture(scope="module")
+def keywords() -> Classifier:
+    return load_classifier(device="cpu")
+
+
+def test_the_shipped_model_hears_words_of_voices_that_it_never_heard(keywords):
+    words = [path for path in samples("keywords") if path.stem != "commands"]
+    found = wavconformer.classify(words, model=keywords)
+    assert [one.label for one in found] == [path.stem for path in words]
+    assert len(words) == 5
+
+
+def test_the_shipped_model_finds_words_in_a_longer_recording(keywords):
+    path = next(path for path in samples("keywords") if path.stem == "commands")
+    found = keywords(path, hop_seconds=0.25)
+    said = [span.label for span in found.spans if span.label not in ("silence", "unknown")]
+    assert [label for label in said if label in ("left", "five", "stop")] == ["left", "five", "stop"]
+    # Half-way between the windows' middles, so within a window of the word.
+    times = {span.label: (span.start + span.end) / 2 for span in found.spans}
+    assert times["left"] == pytest.approx(1.0, abs=0.5)
+    assert times["five"] == pytest.approx(2.35, abs=0.5)
+
+
+def test_nothing_is_silence(keywords):
+    for seconds in (0.2, 1.0, 5.0):
+        assert keywords(np.zeros(round(seconds * RATE), np.float32), sampling_rate=RATE).label == "silence"
+    assert keywords(sound(1.0) * np.float32(0.01), sampling_rate=RATE).label == "silence"
+
+
+def test_the_shipped_model_is_small_and_the_default(keywords):
+    assert keywords.name == "keywords"
+    assert keywords.window_seconds == 1.0
+    assert len(keywords.labels) == 26
+    assert (ASSETS / "keywords" / "model.safetensors").stat().st_size < 4_000_000
+    assert wavconformer.classify(samples("keywords")[0]).label is not None
