@@ -15,6 +15,7 @@ SHOWN = {
     "ctc": "SET AN ALARM FOR TWENTY THREE MINUTES",
     "frame_classification": "104 frames of 20 ms",
     "language_model": "with LM   WHAT IS THE WEATHER IN PARIS SATURDAY",
+    "live": " s  a pause since ",
     "pretraining": "codevector perplexity",
     "sequence_classification": "seven\nsingle label: loss",
     "subtitles": "00:00:0",

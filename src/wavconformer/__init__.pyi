@@ -62,6 +62,11 @@ from wavconformer.tasks.align import align as align
 from wavconformer.tasks.classify import Classifier as Classifier
 from wavconformer.tasks.classify import classify as classify
 from wavconformer.tasks.classify import load_classifier as load_classifier
+from wavconformer.tasks.events import EndOfUtterance as EndOfUtterance
+from wavconformer.tasks.events import FinalWords as FinalWords
+from wavconformer.tasks.events import LiveEvent as LiveEvent
+from wavconformer.tasks.events import PartialWords as PartialWords
+from wavconformer.tasks.streaming import StreamingTranscriber as StreamingTranscriber
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import load_model as load_model

@@ -11,9 +11,14 @@ import typer
 
 from wavconformer.cli.app import app
 from wavconformer.cli.options import (
+    ALPHA,
     BATCH_SECONDS,
+    BEAM,
+    BETA,
     DEVICE,
     ENGINE,
+    HOTWORD,
+    LM,
     MODEL,
     OUTPUT,
     QUANTIZATION,
@@ -24,10 +29,12 @@ from wavconformer.cli.options import (
     Format,
     Quantization,
     Vad,
+    check_decoding,
     loaded,
+    use_decoder,
 )
 from wavconformer.cli.outputs import output_files
-from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
@@ -70,18 +77,11 @@ def transcribe(
         bool | None,
         typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
     ] = None,
-    lm: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the language model, by default 0.5.")] = None,
-    beta: Annotated[
-        float | None, typer.Option(help="Bonus of each word with a language model, by default 1.5.")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Width of the beam search, by default 100.")] = None,
-    hotword: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated."),
-    ] = None,
+    lm: Annotated[Path | None, LM] = None,
+    alpha: Annotated[float | None, ALPHA] = None,
+    beta: Annotated[float | None, BETA] = None,
+    beam: Annotated[int | None, BEAM] = None,
+    hotword: Annotated[list[str] | None, HOTWORD] = None,
     batch_seconds: Annotated[float | None, BATCH_SECONDS] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
@@ -95,19 +95,11 @@ def transcribe(
     files, targets = output_files(files, output, format.value, resume=resume)
     if not files:
         return
-    if lm is None and not (alpha is None and beta is None):
-        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
-    weights = _weights(hotword or [])
+    check_decoding(lm, alpha, beta, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    if lm is not None or beam is not None or weights:
-        from wavconformer.decoding.beam import BeamSettings
-
-        given = {"alpha": alpha, "beta": beta, "beam_width": beam}
-        settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        with status(f"reading {lm or 'hot words'}"):
-            transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
+    use_decoder(transcriber, lm, alpha, beta, beam, hotword)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,
@@ -115,7 +107,7 @@ def transcribe(
         "vad": vad.value,
     }
     if len(files) == 1 and targets is None and format is Format.txt:
-        _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
+        _print_text(files[0], transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
     # A bar and texts on one screen would get into each other's way.
@@ -132,7 +124,11 @@ def transcribe(
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
-            elif targets is None:
+                progress.advance()
+                continue
+            if not result.words:
+                _tell_of_silence(file, result.duration)
+            if targets is None:
                 typer.echo(_formatted(file, result, format, embed, several=len(files) > 1), nl=False)
             else:
                 from wavconformer.writers import save_transcript
@@ -145,7 +141,7 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _print_text(stream: SegmentStream) -> None:
+def _print_text(file: str, stream: SegmentStream) -> None:
     """Prints the text of one recording as it is found; all of it is one line."""
     space = ""
     try:
@@ -158,6 +154,11 @@ def _print_text(stream: SegmentStream) -> None:
             typer.echo()
     if not space:
         typer.echo()
+        _tell_of_silence(file, stream.duration)
+
+
+def _tell_of_silence(file: str, duration: float) -> None:
+    warn(f"'{file}': no words in {duration:.1f} s of audio.")
 
 
 def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | None, *, several: bool) -> str:
@@ -166,15 +167,3 @@ def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | 
     from wavconformer.writers import render
 
     return render(transcript, format.value, name=file, audio=file, embed=embed)
-
-
-def _weights(options: list[str]) -> dict[str, float]:
-    """Hot words given as TEXT or TEXT=WEIGHT."""
-    weights = {}
-    for option in options:
-        text, sign, weight = option.rpartition("=")
-        try:
-            weights[text if sign else weight] = float(weight) if sign else 10.0
-        except ValueError:
-            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
-    return weights
