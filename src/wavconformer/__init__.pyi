@@ -28,6 +28,7 @@ from wavconformer.decoding.alignment import Alignment as Alignment
 from wavconformer.decoding.beam import BeamDecoder as BeamDecoder
 from wavconformer.decoding.beam import BeamSettings as BeamSettings
 from wavconformer.decoding.beam import Hypothesis as Hypothesis
+from wavconformer.decoding.classification import Classification as Classification
 from wavconformer.decoding.processor_with_lm import Wav2Vec2DecoderWithLMOutput as Wav2Vec2DecoderWithLMOutput
 from wavconformer.decoding.processor_with_lm import Wav2Vec2ProcessorWithLM as Wav2Vec2ProcessorWithLM
 from wavconformer.decoding.processor_with_lm import beam_decoder as beam_decoder
@@ -58,6 +59,9 @@ from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTok
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from wavconformer.tasks.align import align as align
+from wavconformer.tasks.classify import Classifier as Classifier
+from wavconformer.tasks.classify import classify as classify
+from wavconformer.tasks.classify import load_classifier as load_classifier
 from wavconformer.tasks.events import EndOfUtterance as EndOfUtterance
 from wavconformer.tasks.events import FinalWords as FinalWords
 from wavconformer.tasks.events import LiveEvent as LiveEvent

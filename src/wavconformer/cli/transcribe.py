@@ -12,6 +12,7 @@ import typer
 from wavconformer.cli.app import app
 from wavconformer.cli.options import (
     ALPHA,
+    BATCH_SECONDS,
     BEAM,
     BETA,
     DEVICE,
@@ -19,7 +20,9 @@ from wavconformer.cli.options import (
     HOTWORD,
     LM,
     MODEL,
+    OUTPUT,
     QUANTIZATION,
+    RESUME,
     TARGET_LANG,
     THREADS,
     Engine,
@@ -30,6 +33,7 @@ from wavconformer.cli.options import (
     loaded,
     use_decoder,
 )
+from wavconformer.cli.outputs import output_files
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
@@ -51,12 +55,8 @@ def transcribe(
             case_sensitive=False,
         ),
     ] = Format.txt,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
-    ] = False,
+    output: Annotated[Path | None, OUTPUT] = None,
+    resume: Annotated[bool, RESUME] = False,
     device: Annotated[str | None, DEVICE] = None,
     target_lang: Annotated[str | None, TARGET_LANG] = None,
     quantization: Annotated[Quantization | None, QUANTIZATION] = None,
@@ -82,9 +82,7 @@ def transcribe(
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,
     hotword: Annotated[list[str] | None, HOTWORD] = None,
-    batch_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
-    ] = None,
+    batch_seconds: Annotated[float | None, BATCH_SECONDS] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
     """Turn recordings of any length into text.
@@ -92,15 +90,11 @@ def transcribe(
     One recording gives its text; of several each line is a file name, a tab and the text. A recording that can't be
     read is reported and the others go on; the exit code is then 1.
     """
-    if resume and output is None:
-        raise typer.BadParameter("--resume looks for what is in the --output folder: give one.")
     if len(files) > 1 and output is None and format not in _JOINABLE:
         raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
-    targets = None if output is None else _targets(files, output, format)
-    if resume and targets is not None:
-        files, targets = _undone(files, targets)
-        if not files:
-            return
+    files, targets = output_files(files, output, format.value, resume=resume)
+    if not files:
+        return
     check_decoding(lm, alpha, beta, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
@@ -145,27 +139,6 @@ def transcribe(
         if len(files) > 1:
             err.print(f"[red]{failed} of {len(files)} recordings could not be transcribed.[/red]")
         raise typer.Exit(1)
-
-
-def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
-    targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
-    first: dict[Path, str] = {}
-    for file, target in zip(files, targets, strict=True):
-        twin = first.setdefault(target, file)
-        if twin is not file:
-            raise typer.BadParameter(f"'{twin}' and '{file}' would both be written to '{target}'.")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
-    output.mkdir(parents=True, exist_ok=True)
-    return targets
-
-
-def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path]]:
-    """The recordings that no file was written of yet; files are written whole, so one that is there is done."""
-    pairs = [(file, target) for file, target in zip(files, targets, strict=True) if not target.is_file()]
-    if len(pairs) < len(files):
-        err.print(f"{len(files) - len(pairs)} of {len(files)} are done already.")
-    return [file for file, _ in pairs], [target for _, target in pairs]
 
 
 def _print_text(file: str, stream: SegmentStream) -> None:
