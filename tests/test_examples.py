@@ -18,8 +18,9 @@ SHOWN = {
     "live": " s  a pause since ",
     "pretraining": "codevector perplexity",
     "sequence_classification": "seven\nsingle label: loss",
+    "speakers": "4 vectors of 128",
     "subtitles": "00:00:0",
-    "xvector": "similarity",
+    "xvector": "similarity 0.",
 }
 
 
