@@ -2,9 +2,10 @@
 
     python recipes/diarize/conversations.py OUT --hours 9 --seed 0 --workers 2
 
-OUT gets train, valid (other people, but voices of training) and test (voices that are never trained on), each with
-manifest.jsonl and turns.rttm. The same seed and engines give the same conversations. A run that was interrupted goes on
-where it stopped, and more hours with the same seed add to what is there.
+OUT gets train, dev and test, each with manifest.jsonl and its file in OUT/turns; those who speak in dev and test have
+voices that nobody in train has, nor anybody whom the speaker model was trained on. The same seed and engines give the
+same conversations. A run that was interrupted goes on where it stopped, and more hours with the same seed add to what
+is there.
 """
 
 from __future__ import annotations
@@ -30,17 +31,19 @@ from wavconformer.data.rttm import Turn, read_rttm, write_rttm
 from wavconformer.files import atomic, write_text
 from wavconformer.training.augmentation import add_noise, add_reverb
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tiny-en")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "tiny-en"))  # whose texts and noises these are
+sys.path.insert(0, str(Path(__file__).parents[1] / "speakers"))  # whose people
 from commands import phrase
-from people import TRAINING, UNHEARD, Person, draw_company, draw_person, sounding, speak
+from people import Person, everybody, manner, spoken
 from sentences import Exclusion, open_sentences
 from surroundings import room, training_noise
-from voices import Speaker, Voice, require
+from voices import Speaker, require
 
 Samples = NDArray[np.float32]
 
 PEOPLE, SAYINGS, CONVERSATIONS = 24, 11, 25
 """A town has so many people, each of whom says so many things, and meets in so many conversations."""
+UNHEARD_TOWNS = 2  # of dev, and of test
 SECONDS = (50.0, 110.0)
 REPLIES = ("YES", "RIGHT", "NO", "OKAY", "I SEE", "OH", "WELL", "OF COURSE", "REALLY", "AND THEN", "TRUE", "WHY NOT")
 
@@ -51,6 +54,9 @@ _REPLY = 0.2  # share of turns that somebody replies to while they last
 _SAME = 0.15  # share of turns after which the same one goes on
 _SILENCE = 0.06  # share of turns with a long pause before them
 _NOISE = 0.7  # share of conversations with noise
+_FRAME = 160  # samples, 10 ms
+_FLOOR_DB = 40.0  # below the loudest frame it is silent
+_REST = 25  # frames; in shorter silence somebody still speaks
 _AVERAGE = sum(SECONDS) / 2
 
 
@@ -135,37 +141,64 @@ def turns_of(sayings: list[Saying], recording: str) -> list[Turn]:
     """Who speaks when: each stretch in which there is sound; a person's own that meet or overlap are one."""
     found: dict[str, list[tuple[float, float]]] = {}
     for saying in sayings:
-        own = found.setdefault(saying.person.name, [])
+        own = found.setdefault(str(saying.person).replace(" ", "_"), [])
         for first, last in sounding(saying.samples):
             own.append(((saying.start + first) / SAMPLE_RATE, (saying.start + last) / SAMPLE_RATE))
     turns = [Turn(recording, start, end, name) for name, own in found.items() for start, end in own]
     return sorted(turns, key=lambda turn: (turn.start, turn.speaker))
 
 
+def company_of(count: int, people: list[Person], draw: random.Random) -> list[Person]:
+    """So many of these people, no two of whom are made of one voice."""
+    company: list[Person] = []
+    for person in draw.sample(people, len(people)):
+        if len(company) < count and person.base not in {other.base for other in company}:
+            company.append(person)
+    return company
+
+
 def repertoire(people: list[Person], texts: list[str], sayings: int, seed: int, draw: random.Random) -> Repertoire:
     """What people can say: so many sentences each, of these texts, and three replies."""
     speaker = Speaker(seed)
-    said: Repertoire = {}
-    for person in people:
-        sentences = [speak(speaker, person, draw.choice(texts), draw) for _ in range(sayings)]
-        said[person] = sentences, [speak(speaker, person, text, draw) for text in draw.sample(REPLIES, 3)]
-    return said
+
+    def say(person: Person, text: str) -> Samples:
+        samples = spoken(speaker, person, manner(person, draw), text)
+        first, *_, last = [place for stretch in sounding(samples) for place in stretch]
+        return samples[first:last]
+
+    return {
+        person: (
+            [say(person, draw.choice(texts)) for _ in range(sayings)],
+            [say(person, text) for text in draw.sample(REPLIES, 3)],
+        )
+        for person in people
+    }
 
 
-def town(folder: Path, number: int, among: tuple[Voice, ...], least: int, texts: list[str], seed: int) -> None:
+def sounding(samples: Samples) -> list[tuple[int, int]]:
+    """The stretches in which there is sound, as first sample and the one after the last; shorter rests belong to it."""
+    count = len(samples) // _FRAME
+    energy = np.square(samples[: count * _FRAME].reshape(count, _FRAME)).mean(1)
+    places = np.flatnonzero(energy > energy.max() * 10 ** (-_FLOOR_DB / 10))
+    breaks = np.flatnonzero(np.diff(places) > _REST)
+    firsts, lasts = places[[0, *(breaks + 1)]], places[[*breaks, -1]]
+    return [(int(first) * _FRAME, (int(last) + 1) * _FRAME) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def town(folder: Path, number: int, people: list[Person], least: int, texts: list[str], seed: int) -> None:
     """Writes the conversations of a town as FLAC, and who speaks when once all of them are there.
 
     least: the fewest people in a conversation.
     """
     draw = random.Random(f"{seed} {folder.name} {number}")
     noise = np.random.default_rng(draw.getrandbits(32))
-    people = [draw_person(f"{folder.name}{number}-{one}", among, draw) for one in range(PEOPLE)]
+    people = draw.sample(people, min(PEOPLE, len(people)))
     said = repertoire(people, texts, SAYINGS, draw.getrandbits(31), draw)
     turns: list[Turn] = []
     for conversation in range(CONVERSATIONS):
         name = f"{folder.name}-{number:03d}-{conversation:02d}"
         (count,) = draw.choices(_SPEAKERS[least - 1 :], _SHARES[least - 1 :])
-        sayings = script(draw_company(count, people, draw), said, draw.uniform(*SECONDS), draw)
+        sayings = script(company_of(count, people, draw), said, draw.uniform(*SECONDS), draw)
         write_flac(folder / "audio" / f"{name}.flac", mixed(sayings, noise, draw))
         turns += turns_of(sayings, name)
     write_rttm(folder / "towns" / f"{number:03d}.rttm", turns)
@@ -189,15 +222,17 @@ def read_texts(seed: int, exclusion: Exclusion) -> list[str]:
 
 def make(out: Path, hours: float, seed: int, workers: int, exclusion: Exclusion) -> None:
     """Makes or completes train, valid and test in the folder `out`. Raises DataError where an engine is missing."""
-    require((*TRAINING, *UNHEARD))
+    sets = everybody(seed)
+    sets["train"] = [person for person in sets["train"] if person.voice.engine != "piper"]  # which is slow
+    require([person.voice for people in sets.values() for person in people])
     texts = read_texts(seed, exclusion)
-    towns = max(1, round(hours * 3600 / (CONVERSATIONS * _AVERAGE)))
-    sets = {"test": (2, UNHEARD, 2), "valid": (1, TRAINING, 1), "train": (towns, TRAINING, 1)}
+    towns = dict.fromkeys(sets, UNHEARD_TOWNS)
+    towns["train"] = max(1, round(hours * 3600 / (CONVERSATIONS * _AVERAGE)))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = [
-            pool.submit(town, out / name, number, among, least, texts, seed)
-            for name, (count, among, least) in sets.items()
-            for number in range(count)
+            pool.submit(town, out / name, number, people, 1 if name == "train" else 2, texts, seed)
+            for name, people in sorted(sets.items())  # dev and test first
+            for number in range(towns[name])
             if not (out / name / "towns" / f"{number:03d}.rttm").is_file()
         ]
         for done, job in enumerate(jobs, 1):
@@ -205,7 +240,7 @@ def make(out: Path, hours: float, seed: int, workers: int, exclusion: Exclusion)
             typer.echo(f"{done} of {len(jobs)} towns", err=True)
     for name in sets:
         prepare(out / name / "audio", out / name, workers=0)
-        write_rttm(out / name / "turns.rttm", read_rttm(out / name / "towns"))
+        write_rttm(out / "turns" / f"{name}.rttm", read_rttm(out / name / "towns"))
     write_text(out / "seed.txt", f"{seed}\n")
 
 

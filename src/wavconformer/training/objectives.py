@@ -161,7 +161,7 @@ class Frames(Objective):
 
 
 def matched_speakers_loss(logits: Tensor, active: Tensor, real: Tensor) -> Tensor:
-    """Binary cross-entropy (B,), summed over frames, averaged over speakers, of the best matching of outputs to speakers.
+    """Binary cross-entropy (B,), summed over frames, averaged over speakers, of outputs matched to speakers best.
 
     logits, active: (B, T, K). real: (B, T) frames that count.
     """

@@ -1,0 +1,503 @@
+"""Who speaks when: a recording in, turns out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavconformer.audio import AudioSource
+from wavconformer.audio.windows import sliding
+from wavconformer.data.frames import encoder_frames
+from wavconformer.data.rttm import stretches
+from wavconformer.decoding.activity import SpeakerLabels
+from wavconformer.decoding.clusters import Voices, assign, group, ties_between
+from wavconformer.decoding.diarization import Diarization
+from wavconformer.decoding.stitching import NOBODY, Heard, smoothed, stitch
+from wavconformer.decoding.transcript import SpeakerTurn
+from wavconformer.errors import AudioError, CheckpointError, ConfigError
+from wavconformer.files import Source
+from wavconformer.tasks.batching import ACCELERATOR_SECONDS
+from wavconformer.tasks.recording import LongRecording, open_recording
+from wavconformer.tasks.side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
+    from wavconformer.processing import Wav2Vec2FeatureExtractor
+
+Samples = NDArray[np.float32]
+
+DIARIZATION_MODEL = "diarize"
+"""The diarization model that ships with the package."""
+
+# Windows that are read before any of them runs: enough to share the cores.
+_AHEAD = 8
+# Seconds that somebody must speak in what two windows share, so that it tells who is the same in both.
+_TELLING = 0.5
+# From the loudest to the lowest sample; a window with less is silent.
+_SILENT = 1e-3
+
+
+class VoiceEmbedder(Protocol):
+    """What makes vectors of voices: an `Embedder`."""
+
+    @property
+    def least_seconds(self) -> float:
+        """The shortest audio of which it can make one."""
+
+    def many(self, sources: Sequence[Samples]) -> NDArray[np.float32]:
+        """Of waveforms (S,) the vectors (N, D), of length one."""
+
+
+@dataclass(frozen=True)
+class DiarizationSettings:
+    """How a recording is cut, and what becomes of what its windows say.
+
+    window_seconds: as long as the frame head hears at once; about what it was trained on.
+    step_seconds: from one window to the next; shorter steps are slower and surer.
+    threshold: cosine distance from which on voices are those of different speakers.
+    clear_seconds: voices of less sound, in which nobody else speaks, found no speaker but only join one.
+    speaker_seconds: who speaks less in all, each moment counted as often as windows hear it, is no speaker apart.
+    gap_seconds: a rest up to so long doesn't end a turn. turn_seconds: shorter turns are left out.
+    """
+
+    window_seconds: float = 10.0
+    step_seconds: float = 5.0
+    threshold: float = 0.5
+    clear_seconds: float = 1.0
+    speaker_seconds: float = 3.0
+    gap_seconds: float = 0.25
+    turn_seconds: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 1.0 <= self.window_seconds < math.inf:
+            raise ValueError(f"window_seconds is {self.window_seconds}, but must be a number from 1 on.")
+        if not 0.1 <= self.step_seconds <= self.window_seconds:
+            raise ValueError(f"step_seconds is {self.step_seconds}, but must be between 0.1 and window_seconds.")
+        if not 0.0 <= self.threshold <= 2.0:
+            raise ValueError(f"threshold is {self.threshold}, but cosine distances lie between 0 and 2.")
+        for name in ("clear_seconds", "speaker_seconds", "gap_seconds", "turn_seconds"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be a number from 0 on.")
+
+
+@dataclass(frozen=True)
+class _Local:
+    """A window as heard, and of each of its columns the voice (D,), with the seconds that it was made of, if any."""
+
+    heard: Heard
+    vectors: list[NDArray[np.float32] | None]
+    seconds: list[float]
+
+
+class Diarizer:
+    """A frame head and a speaker model, ready to tell who speaks when.
+
+    In each window of a recording the frame head says who speaks, overlaps included; the speaker model makes a vector
+    of each one heard, of the frames where nobody else speaks; the vectors of all windows are grouped into speakers; and
+    what overlapping windows say of a frame is put together. (As pyannote.audio 2.1, H. Bredin, Interspeech 2023.)
+    """
+
+    def __init__(
+        self,
+        model: Wav2Vec2ConformerForAudioFrameClassification,
+        feature_extractor: Wav2Vec2FeatureExtractor,
+        embedder: Callable[[], VoiceEmbedder],
+        place: str = "the model",
+    ) -> None:
+        """embedder: gives the speaker model; it is asked once that is needed. place: of the model, for messages.
+
+        Raises CheckpointError where the labels of the model's head don't say who speaks.
+        """
+        self.model = model
+        self.feature_extractor = feature_extractor
+        self.place = place
+        self._load_embedder = embedder
+        self._embedder: VoiceEmbedder | None = None
+        try:
+            self.labels = SpeakerLabels.of(model.config)
+        except ConfigError as error:
+            raise CheckpointError(f"{place}: {error}") from error
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        speaker_model: str | os.PathLike[str] | None = None,
+        device: torch.device | str | None = None,
+        threads: int | None = None,
+        **source: Any,
+    ) -> Diarizer:
+        """The models of folders or Hub repositories; those that ship with the package by default.
+
+        model: with the frame head. speaker_model: with the x-vector head; it is loaded once it is needed, for a
+        recording of a single window isn't. device: where they run; the fastest at hand by default. threads: of the
+        CPU, for the whole process. source: revision, token and the like, as in `from_pretrained`, of `model`.
+
+        Raises CheckpointError where files are missing, and for a checkpoint without the head of its task.
+        """
+        from wavconformer.auto import feature_extractor
+        from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
+        from wavconformer.checkpoint.pretrained import default_device
+
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        place = DIARIZATION_MODEL if model is None else model
+        device = device or default_device()
+        extractor = feature_extractor(Source.take(place, dict(source)), **source)
+        loaded, info = Wav2Vec2ConformerForAudioFrameClassification.from_pretrained(
+            place, device=device, output_loading_info=True, **source
+        )
+        if any(key.startswith("classifier.") for key in (*info["missing_keys"], *info["mismatched_keys"])):
+            raise CheckpointError(
+                f"'{place}' holds no frame head (classifier): it can't tell who speaks before it is fine-tuned with "
+                "task: frame."
+            )
+
+        def load_embedder() -> VoiceEmbedder:
+            from wavconformer.tasks.embedding import Embedder
+
+            return Embedder.load(speaker_model, device=device)
+
+        return cls(loaded, extractor, load_embedder, str(place))
+
+    @property
+    def embedder(self) -> VoiceEmbedder:
+        """The speaker model, loaded when it is first asked for."""
+        if self._embedder is None:
+            self._embedder = self._load_embedder()
+        return self._embedder
+
+    @property
+    def sampling_rate(self) -> int:
+        """Samples per second that the model takes, 16,000."""
+        return int(self.feature_extractor.sampling_rate)
+
+    def __call__(
+        self,
+        source: AudioSource,
+        *,
+        speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        progress: Callable[[float], None] = lambda seconds: None,
+        **settings: Any,
+    ) -> Diarization:
+        """Tells who speaks when in one recording of any length, in memory that hardly grows with it.
+
+        The arguments are those of `wavconformer.diarize`. Raises as it does.
+        """
+        chosen = DiarizationSettings(**settings)
+        bounds = _bounds(speakers, min_speakers, max_speakers)
+        if batch_seconds is not None and not batch_seconds > 0:
+            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        recording = open_recording(source, self.sampling_rate, sampling_rate, longest=0.0)
+        assert isinstance(recording, LongRecording)  # for none is so short
+        local = self._local(recording, chosen, bounds, batch_seconds, progress)
+        duration = recording.heard / recording.rate
+        columns, count = self._speakers(local, chosen, bounds)
+        return Diarization(
+            self._turns(local, columns, count, chosen, recording.heard), duration, (*recording.problems,)
+        )
+
+    def _local(
+        self,
+        recording: LongRecording,
+        settings: DiarizationSettings,
+        bounds: tuple[int, int | None],
+        batch_seconds: float | None,
+        progress: Callable[[float], None],
+    ) -> list[_Local]:
+        """What is heard in each window that has sound, and the voices in it."""
+        least = self.model.config.receptive_field
+        local: list[_Local] = []
+        with closing(recording.blocks()) as blocks:
+            windows = sliding(
+                blocks,
+                self._on_grid(settings.window_seconds),
+                self._on_grid(settings.step_seconds),
+                self.model.config.hop_length,
+            )
+            while group_ := list(islice(windows, _AHEAD)):
+                is_whole = not local and len(group_) == 1  # one window, which has all of the recording
+                loud = [(start, samples) for start, samples in group_ if len(samples) >= least and _has_sound(samples)]
+                heard = self._hear(loud, batch_seconds)
+                if is_whole and all(bounds[0] <= _count(one) <= (bounds[1] or math.inf) for one in heard):
+                    local += [_Local(one, [None] * one.active.shape[1], [0.0] * one.active.shape[1]) for one in heard]
+                else:
+                    local += self._with_voices(heard, [samples for _, samples in loud])
+                progress(recording.heard / recording.rate)
+        if recording.failure is not None:
+            raise recording.failure
+        if recording.heard < least:
+            raise AudioError(
+                f"{recording.name} is {recording.heard / recording.rate * 1000:.1f} ms long, but the model needs at "
+                f"least {least / recording.rate * 1000:.0f} ms of audio."
+            )
+        return local
+
+    def _on_grid(self, seconds: float) -> int:
+        """So many samples, in whole frames."""
+        hop = self.model.config.hop_length
+        return max(1, round(seconds * self.sampling_rate / hop)) * hop
+
+    def _hear(self, windows: Sequence[tuple[int, Samples]], batch_seconds: float | None) -> list[Heard]:
+        """What the frame head says of windows, each with its first sample's number."""
+        is_cpu = self.model.device.type == "cpu"
+        most = batch_seconds or (0.0 if is_cpu else ACCELERATOR_SECONDS)  # alone, a window fills a core
+        size = max(1, int(most * self.sampling_rate / max((len(samples) for _, samples in windows), default=1)))
+        batches = [windows[first : first + size] for first in range(0, len(windows), size)]
+
+        def run(batch: Sequence[tuple[int, Samples]]) -> list[Heard]:
+            starts = [start for start, _ in batch]
+            return self._heard(starts, self._logits([samples for _, samples in batch]))
+
+        made = side_by_side(run, batches) if is_cpu else map(run, batches)
+        return [heard for batch in made for heard in batch]
+
+    def _heard(self, starts: Sequence[int], logits: Sequence[NDArray[np.float32]]) -> list[Heard]:
+        return [
+            Heard(
+                start // self.model.config.hop_length,
+                self.labels.active(one),
+                np.round(255 * self.labels.probabilities(one)).astype(np.uint8),
+            )
+            for start, one in zip(starts, logits, strict=True)
+        ]
+
+    def _logits(self, waveforms: Sequence[Samples]) -> list[NDArray[np.float32]]:
+        """Logits (T, V) of each waveform (S,), which go through the model together."""
+        import torch
+
+        inputs = self.feature_extractor(
+            list(waveforms),
+            sampling_rate=self.sampling_rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        device, mask = self.model.device, inputs["attention_mask"]
+        with torch.inference_mode():
+            logits = self.model(
+                inputs["input_values"].to(device), attention_mask=None if bool(mask.all()) else mask.to(device)
+            ).logits
+        made: NDArray[np.float32] = logits.float().cpu().numpy()
+        if not np.isfinite(made).all():
+            raise CheckpointError(
+                f"{self.place} gives NaN or infinite scores: its weights are broken, or too large for their type. "
+                "`wavconformer check` tells more."
+            )
+        return [row[: self._frames(len(samples))] for row, samples in zip(made, waveforms, strict=True)]
+
+    def _frames(self, samples: int) -> int:
+        return encoder_frames(samples, self.model.config)
+
+    # Voices
+
+    def _with_voices(self, heard: Sequence[Heard], waveforms: Sequence[Samples]) -> list[_Local]:
+        """Windows with the vectors of those who speak in them."""
+        local: list[_Local] = []
+        places: list[tuple[int, int]] = []
+        cuts: list[Samples] = []
+        for number, (window, samples) in enumerate(zip(heard, waveforms, strict=True)):
+            count = window.active.shape[1]
+            local.append(_Local(window, [None] * count, [0.0] * count))
+            for column in np.flatnonzero(window.active.any(0)).tolist():
+                cut, clear = self._cut(window, column, samples)
+                if _has_sound(cut):
+                    local[-1].seconds[column] = clear
+                    places.append((number, column))
+                    cuts.append(cut)
+        if cuts:
+            for (number, column), vector in zip(places, self.embedder.many(cuts), strict=True):
+                local[number].vectors[column] = np.asarray(vector, np.float32)
+        return local
+
+    def _cut(self, window: Heard, column: int, samples: Samples) -> tuple[Samples, float]:
+        """The sound of a window's speaker, and how many seconds of it are without another's.
+
+        Where these are too few for a vector, all of the speaker's sound is taken, over again if need be.
+        """
+        rate = self.sampling_rate
+        least = math.ceil(self.embedder.least_seconds * rate)
+        active = window.active[:, column]
+        alone = self._samples_of(active & (window.active.sum(1) == 1), samples)
+        if len(alone) >= least:
+            return alone, len(alone) / rate
+        every = self._samples_of(active, samples)
+        return np.resize(every, max(least, len(every))) if len(every) else every, len(alone) / rate
+
+    def _samples_of(self, active: NDArray[np.bool_], samples: Samples) -> Samples:
+        """The samples of those frames (T,) of a window."""
+        hop, lead = self.model.config.hop_length, self._lead
+        spoken = [samples[:0]]
+        for start, end, _ in stretches(active[:, None], 1.0):
+            spoken.append(samples[lead + int(start) * hop : lead + int(end) * hop])
+        return np.concatenate(spoken)
+
+    @property
+    def _lead(self) -> int:
+        """Samples before the first frame's own: a frame is of the hop in the middle of what it sees."""
+        return (self.model.config.receptive_field - self.model.config.hop_length) // 2
+
+    # Speakers
+
+    def _speakers(
+        self, local: Sequence[_Local], settings: DiarizationSettings, bounds: tuple[int, int | None]
+    ) -> tuple[list[NDArray[np.int64]], int]:
+        """Of each window the speaker of each column, and how many there are."""
+        columns = [np.full(one.heard.active.shape[1], NOBODY) for one in local]
+        voices, places = self._voices(local)
+        if places:
+            vectors = group(
+                voices, settings.threshold, *bounds, clear=settings.clear_seconds, small=settings.speaker_seconds
+            )
+            for (number, column), speaker in zip(places, assign(voices, vectors), strict=True):
+                columns[number][column] = speaker
+            count = len(vectors)
+        else:  # a single window, of which each column is somebody
+            count = 0
+            for number, one in enumerate(local):
+                for column in np.flatnonzero(one.heard.active.any(0)).tolist():
+                    columns[number][column] = count
+                    count += 1
+        return columns, count
+
+    def _voices(self, local: Sequence[_Local]) -> tuple[Voices, list[tuple[int, int]]]:
+        """All voices, and of each its window and column."""
+        places = [
+            (number, column)
+            for number, one in enumerate(local)
+            for column, vector in enumerate(one.vectors)
+            if vector is not None
+        ]
+        vectors = [one.vectors[column] for one, column in ((local[number], column) for number, column in places)]
+        rows = {place: row for row, place in enumerate(places)}
+        least = max(1, round(_TELLING * self.sampling_rate / self.model.config.hop_length))
+        ties: dict[tuple[int, int], float] = {}
+        for number, one in enumerate(local):
+            for later in range(number + 1, len(local)):
+                other = local[later].heard
+                if other.first >= one.heard.stop:
+                    break
+                shared = slice(other.first - one.heard.first, None), slice(None, one.heard.stop - other.first)
+                ties |= ties_between(
+                    one.heard.active[shared[0]][: len(other.active)],
+                    other.active[shared[1]],
+                    [rows.get((number, column)) for column in range(len(one.vectors))],
+                    [rows.get((later, column)) for column in range(other.active.shape[1])],
+                    least,
+                )
+        seconds = np.array([local[number].seconds[column] for number, column in places], np.float32)
+        windows = np.array([number for number, _ in places], np.int64)
+        return Voices(np.array(vectors, np.float32), seconds, windows, ties), places
+
+    def _turns(
+        self,
+        local: Sequence[_Local],
+        columns: Sequence[NDArray[np.int64]],
+        count: int,
+        settings: DiarizationSettings,
+        samples: int,
+    ) -> tuple[SpeakerTurn, ...]:
+        """Turns in the order of their starts, in which the speakers are numbered."""
+        hop, rate = self.model.config.hop_length, self.sampling_rate
+        frames = self._frames(samples)
+        active = stitch([one.heard for one in local], columns, count, frames)
+        per_second = rate / hop
+        active = smoothed(active, round(settings.gap_seconds * per_second), round(settings.turn_seconds * per_second))
+        found = []
+        for start, end, speaker in stretches(active, 1.0):
+            since = 0.0 if start == 0 else (start * hop + self._lead) / rate
+            until = samples / rate if end == frames else (end * hop + self._lead) / rate
+            found.append((round(since, 3), round(until, 3), speaker))
+        found.sort()
+        order = {speaker: f"speaker{place + 1}" for place, speaker in enumerate(dict.fromkeys(one[2] for one in found))}
+        return tuple(SpeakerTurn(start, end, order[speaker]) for start, end, speaker in found)
+
+
+def _bounds(speakers: int | None, least: int | None, most: int | None) -> tuple[int, int | None]:
+    """The fewest and the most speakers, which there may be."""
+    if speakers is not None and not (least is None and most is None):
+        raise ValueError("speakers is their exact number: leave min_speakers and max_speakers out.")
+    for name, value in (("speakers", speakers), ("min_speakers", least), ("max_speakers", most)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}, but must be at least 1.")
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"min_speakers is {least}, more than max_speakers, {most}.")
+    return (speakers, speakers) if speakers is not None else (least or 1, most)
+
+
+def _count(heard: Heard) -> int:
+    return int(heard.active.any(0).sum())
+
+
+def _has_sound(samples: Samples) -> bool:
+    return len(samples) > 0 and bool(np.ptp(samples) > _SILENT)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str | None, speaker_model: str | None, device: str | None) -> Diarizer:
+    return Diarizer.load(model, speaker_model=speaker_model, device=device)
+
+
+def diarize(
+    source: AudioSource,
+    speakers: int | None = None,
+    *,
+    min_speakers: int | None = None,
+    max_speakers: int | None = None,
+    model: Diarizer | str | os.PathLike[str] | None = None,
+    speaker_model: str | os.PathLike[str] | None = None,
+    sampling_rate: int | None = None,
+    device: torch.device | str | None = None,
+    batch_seconds: float | None = None,
+    progress: Callable[[float], None] = lambda seconds: None,
+    **settings: Any,
+) -> Diarization:
+    """Tells who speaks when in one recording of any length; of many, load the models once with `Diarizer.load`.
+
+    source: path, bytes, file object, or, with their `sampling_rate`, a mono array (S,) or an iterable of such arrays.
+    speakers: how many there are, where that is known; min_speakers, max_speakers: bounds of it. Fewer come out where
+        fewer are heard.
+    model: what `Diarizer.load` gave, or a name for it; the checkpoint that ships with the package by default.
+    speaker_model: a name for what tells voices apart; the one that ships with the package by default.
+    batch_seconds: of audio that go through the model at once, by default what suits the device.
+    progress: is told the seconds of audio that are done.
+    settings: window_seconds, step_seconds, threshold and the others, as `DiarizationSettings` has them.
+
+    The models named last are kept for the next call. Silence gives no turns. Raises AudioError where the recording
+    can't be read or is shorter than one frame, CheckpointError where a model can't be used, ValueError for numbers of
+    speakers that contradict each other.
+    """
+    if isinstance(model, Diarizer):
+        if device is not None or speaker_model is not None:
+            raise ValueError("device and speaker_model go with a model's name: one that is loaded has its own.")
+    else:
+        names = [None if one is None else os.fspath(one) for one in (model, speaker_model)]
+        model = _loaded(names[0], names[1], None if device is None else str(device))
+    return model(
+        source,
+        speakers=speakers,
+        min_speakers=min_speakers,
+        max_speakers=max_speakers,
+        sampling_rate=sampling_rate,
+        batch_seconds=batch_seconds,
+        progress=progress,
+        **settings,
+    )
