@@ -58,6 +58,8 @@ from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTok
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from wavconformer.tasks.align import align as align
+from wavconformer.tasks.embedding import Embedder as Embedder
+from wavconformer.tasks.embedding import embed as embed
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import load_model as load_model
