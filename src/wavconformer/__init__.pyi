@@ -28,10 +28,13 @@ from wavconformer.decoding.alignment import Alignment as Alignment
 from wavconformer.decoding.beam import BeamDecoder as BeamDecoder
 from wavconformer.decoding.beam import BeamSettings as BeamSettings
 from wavconformer.decoding.beam import Hypothesis as Hypothesis
+from wavconformer.decoding.diarization import Diarization as Diarization
+from wavconformer.decoding.diarization import by_speaker as by_speaker
 from wavconformer.decoding.processor_with_lm import Wav2Vec2DecoderWithLMOutput as Wav2Vec2DecoderWithLMOutput
 from wavconformer.decoding.processor_with_lm import Wav2Vec2ProcessorWithLM as Wav2Vec2ProcessorWithLM
 from wavconformer.decoding.processor_with_lm import beam_decoder as beam_decoder
 from wavconformer.decoding.transcript import Segment as Segment
+from wavconformer.decoding.transcript import SpeakerTurn as SpeakerTurn
 from wavconformer.decoding.transcript import Transcript as Transcript
 from wavconformer.decoding.words import Word as Word
 from wavconformer.errors import AudioError as AudioError
@@ -58,6 +61,8 @@ from wavconformer.processing import Wav2Vec2CTCTokenizerOutput as Wav2Vec2CTCTok
 from wavconformer.processing import Wav2Vec2FeatureExtractor as Wav2Vec2FeatureExtractor
 from wavconformer.processing import Wav2Vec2Processor as Wav2Vec2Processor
 from wavconformer.tasks.align import align as align
+from wavconformer.tasks.diarize import Diarizer as Diarizer
+from wavconformer.tasks.diarize import diarize as diarize
 from wavconformer.tasks.embedding import Embedder as Embedder
 from wavconformer.tasks.embedding import embed as embed
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream

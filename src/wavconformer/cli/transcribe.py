@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wavconformer.cli.app import app
+from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import (
     DEVICE,
     ENGINE,
@@ -26,6 +26,7 @@ from wavconformer.cli.options import (
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
 
 if TYPE_CHECKING:
+    from wavconformer.tasks.diarize import Diarizer
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
 
 # Those of which several can stand one after the other.
@@ -85,6 +86,16 @@ def transcribe(
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
     ] = None,
+    diarize: Annotated[
+        bool, typer.Option("--diarize", help="Tell whose each word is too: txt, json, srt, vtt, tsv and html show it.")
+    ] = False,
+    speakers: Annotated[int | None, typer.Option(min=1, help="With --diarize: how many people speak.")] = None,
+    diarization_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what hears who speaks; by default what ships along.")
+    ] = None,
+    speaker_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what tells voices apart; by default what ships along.")
+    ] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
     """Turn recordings of any length into text.
@@ -96,7 +107,11 @@ def transcribe(
         raise typer.BadParameter("--resume looks for what is in the --output folder: give one.")
     if len(files) > 1 and output is None and format not in _JOINABLE:
         raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
-    targets = None if output is None else _targets(files, output, format)
+    if not diarize and not (speakers is None and diarization_model is None and speaker_model is None):
+        raise typer.BadParameter("--speakers, --diarization-model and --speaker-model go with --diarize.")
+    if diarize and format is Format.txt and len(files) > 1 and output is None:
+        raise typer.BadParameter("several recordings by speaker don't make one txt: give an --output folder.")
+    targets = None if output is None else targets_of(files, output, format.value)
     if resume and targets is not None:
         files, targets = _undone(files, targets)
         if not files:
@@ -120,7 +135,12 @@ def transcribe(
         "pause_seconds": pause_seconds,
         "vad": vad.value,
     }
-    if len(files) == 1 and targets is None and format is Format.txt:
+    diarizer = None
+    if diarize:
+        from wavconformer.cli.diarize import loaded_diarizer
+
+        diarizer = loaded_diarizer(diarization_model, speaker_model, device, None)
+    if len(files) == 1 and targets is None and format is Format.txt and diarizer is None:
         _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
@@ -135,6 +155,8 @@ def transcribe(
             **cutting,
         )
         for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            if diarizer is not None and isinstance(result, Transcript):
+                result = _with_speakers(result, diarizer, file, speakers, raises=context.obj["debug"])
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
@@ -151,8 +173,23 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
-    targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
+def _with_speakers(
+    transcript: Transcript, diarizer: Diarizer, file: str, speakers: int | None, *, raises: bool
+) -> Transcript | Exception:
+    """The transcript with whose each word is, or why there is none."""
+    from wavconformer.decoding.diarization import by_speaker
+
+    try:
+        return by_speaker(transcript, diarizer(file, speakers=speakers))
+    except INPUT_ERRORS as error:
+        if raises:
+            raise
+        return error
+
+
+def targets_of(files: list[str], output: Path, suffix: str) -> list[Path]:
+    """The file for each recording in the output folder, which is made if need be."""
+    targets = [output / f"{Path(file).stem}.{suffix}" for file in files]
     first: dict[Path, str] = {}
     for file, target in zip(files, targets, strict=True):
         twin = first.setdefault(target, file)
