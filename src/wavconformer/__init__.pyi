@@ -65,10 +65,15 @@ from wavconformer.tasks.diarize import Diarizer as Diarizer
 from wavconformer.tasks.diarize import diarize as diarize
 from wavconformer.tasks.embedding import Embedder as Embedder
 from wavconformer.tasks.embedding import embed as embed
+from wavconformer.tasks.speakers import Identification as Identification
+from wavconformer.tasks.speakers import SpeakerStore as SpeakerStore
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import load_model as load_model
 from wavconformer.tasks.transcribe import transcribe as transcribe
+from wavconformer.tasks.verification import Verification as Verification
+from wavconformer.tasks.verification import calibrate as calibrate
+from wavconformer.tasks.verification import verify as verify
 from wavconformer.training.finetune import finetune as finetune
 from wavconformer.training.pretrain import pretrain as pretrain
 from wavconformer.training.recipe import Recipe as Recipe

@@ -98,6 +98,37 @@ def test_all_is_off_by_default(random):
     assert factor == 1.0
 
 
+def test_silence_lies_round_the_utterance(random):
+    augment = Augmenter(Augmentation(silence_seconds=(0.1, 0.4), silence_probability=1.0))
+    lengths, levels = [], []
+    for _ in range(40):
+        samples, factor = augment(tone(0.2), random)
+        start = int(np.correlate(samples, tone(0.2)[:800], "valid").argmax())
+        np.testing.assert_array_equal(samples[start : start + len(tone(0.2))], tone(0.2))
+        before, after = samples[:start], samples[start + len(tone(0.2)) :]
+        lengths += [len(before) / RATE, len(after) / RATE]
+        levels += [np.abs(before).max(), np.abs(after).max()]
+        assert factor == 1.0
+    assert 0.1 <= min(lengths) < 0.15
+    assert 0.35 < max(lengths) <= 0.4
+    assert min(levels) == 0.0
+    assert 0.001 < max(levels) < 0.05
+
+
+def test_utterances_are_joined_by_twos_to_fours(random):
+    augment = Augmenter(Augmentation(join_probability=0.5, silence_seconds=(0.2, 0.2)))
+    sizes = set()
+    for _ in range(60):
+        groups = augment.group(range(12), random)
+        assert [number for group in groups for number in group] == list(range(12))
+        sizes |= {max(map(len, groups))}
+    assert sizes == {1, 2, 3, 4}
+    joined = augment.join([tone(0.1), tone(0.3), tone(0.2)], random)
+    assert len(joined) == round((0.6 + 2 * 0.2) * RATE)
+    np.testing.assert_array_equal(joined[: len(tone(0.1))], tone(0.1))
+    np.testing.assert_array_equal(joined[-len(tone(0.2)) :], tone(0.2))
+
+
 def test_volume_lies_in_its_range(random):
     augment = Augmenter(Augmentation(volume_db=(-12, -6)))
     gains = [20 * np.log10(np.abs(augment(tone(0.2), random)[0]).max() / np.abs(tone(0.2)).max()) for _ in range(50)]

@@ -125,6 +125,28 @@ def test_labels_of_texts(corpus, config):
         assert [label for label in row if label != -100] == TOKENIZER(text)["input_ids"]
 
 
+def test_joined_utterances_have_one_text(corpus, config):
+    recipe = recipe_of(corpus)
+    joining = dataclasses.replace(recipe, augmentation=Augmentation(join_probability=1.0, silence_seconds=(0.1, 0.1)))
+    apart, together = (
+        list(islice(batches_of(one, config), batches_of(one, config).plan.updates)) for one in (recipe, joining)
+    )
+    silence = 0.0
+    for one, other in zip(apart, together, strict=True):
+        assert "+".join(other.ids) == "+".join(one.ids)
+        assert " ".join(other.texts) == " ".join(one.texts)  # type: ignore[arg-type]
+        assert len(other) <= -(-len(one) // 2)
+        assert not other.skipped
+        for row, text in zip(other.inputs["labels"], other.texts, strict=True):
+            assert row[row >= 0].tolist() == TOKENIZER(text)["input_ids"]
+        silence += 0.1 * (len(one) - len(other))
+    plain = dataclasses.replace(recipe, augmentation=Augmentation())
+    spoken = sum(batch.seconds for batch in islice(batches_of(plain, config), len(apart)))
+    assert sum(batch.seconds for batch in together) > spoken + silence  # and silence before and behind
+    held_out = validation_batches(joining, config, EXTRACTOR, TOKENIZER)
+    assert all("+" not in name for batch in held_out.once() for name in batch.ids)
+
+
 def test_labels_of_classes(corpus, config):
     recipe = recipe_of(corpus, "sequence")
     assert class_names(recipe) == ("no", "yes")

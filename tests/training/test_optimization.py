@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -10,8 +11,15 @@ from tests.training.synthetic import SHAPE
 from torch import nn
 
 from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC
-from wavconformer.training.optimization import MovingAverage, parameter_groups, rate
-from wavconformer.training.recipe import Schedule, read_recipe
+from wavconformer.training.optimization import (
+    MovingAverage,
+    Muon,
+    make_optimizer,
+    orthogonalised,
+    parameter_groups,
+    rate,
+)
+from wavconformer.training.recipe import Optim, Schedule, read_recipe
 from wavconformer.training.starting import CLASSES
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -55,6 +63,72 @@ def test_norms_and_biases_never_decay():
     assert "lm_head.weight" in {names[value] for value in decaying["params"]}
     given = {names[value] for group in (decaying, others) for value in group["params"]}
     assert given == {name for name, value in model.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 64), (2, 64, 24), (1, 32, 32)])
+def test_orthogonalised_matrices_keep_their_directions(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-4
+    u, values, v = torch.linalg.svd(x, full_matrices=False)
+    made = u.mT @ orthogonalised(x) @ v.mT  # in the directions of x
+    seen = made.diagonal(dim1=1, dim2=2)[values / values.amax(1, keepdim=True) > 0.1]
+    assert 0.6 < seen.min() <= seen.max() < 1.3
+    assert (made - torch.diag_embed(made.diagonal(dim1=1, dim2=2))).abs().max() < 0.05  # bfloat16
+    assert orthogonalised(torch.zeros(1, 4, 8)).abs().max() == 0
+
+
+def test_a_step_of_muon_is_as_its_formula():
+    start, gradient = torch.randn(2, 16, 48, generator=torch.Generator().manual_seed(0))
+    matrix, still = nn.Parameter(start[..., None].clone()), nn.Parameter(torch.ones(4, 4))
+    optimizer = Muon([matrix, still], lr=0.1, weight_decay=0.5)
+    mean = torch.zeros_like(gradient)
+    expected = start
+    for factor in (1.0, -3.0):
+        matrix.grad = factor * gradient[..., None]
+        optimizer.step()
+        mean = 0.95 * mean + 0.05 * factor * gradient
+        ahead = 0.05 * factor * gradient + 0.95 * mean
+        expected = expected * (1 - 0.1 * 0.5) - 0.1 * 0.2 * 48**0.5 * orthogonalised(ahead[None])[0]
+        torch.testing.assert_close(matrix[..., 0].detach(), expected)
+    assert torch.equal(still, torch.ones(4, 4))
+
+
+def test_muon_takes_the_encoders_matrices_and_adamw_the_rest():
+    model = Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**SHAPE, vocab_size=8))
+    optimizer = make_optimizer(model, Optim(name="muon"))
+    names = {value: name for name, value in model.named_parameters()}
+    groups = [[names[value] for value in group["params"]] for group in optimizer.param_groups]
+    assert sorted(itertools.chain(*groups)) == sorted(names.values())
+    matrices = {name.removeprefix("wav2vec2_conformer.encoder.layers.0.") for name in groups[0] if ".layers.0." in name}
+    assert matrices == {
+        *(f"ffn{number}.{part}_dense.weight" for number in (1, 2) for part in ("intermediate", "output")),
+        *(f"self_attn.linear_{part}.weight" for part in ("q", "k", "v", "out", "pos")),
+        *(f"conv_module.pointwise_conv{number}.weight" for number in (1, 2)),
+    }
+
+
+def test_muon_goes_on_from_a_saved_state():
+    def learn(optimizer: torch.optim.Optimizer, model: nn.Module, steps: int) -> None:
+        for step in range(steps):
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * (step + 1)
+            sum(((value - 1) ** 2).sum() for value in model.parameters()).backward()
+            optimizer.step()
+
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(Wav2Vec2ConformerForCTC(Wav2Vec2ConformerConfig(**SHAPE, vocab_size=8)))
+    unbroken = make_optimizer(models[0], Optim(name="muon"))
+    learn(unbroken, models[0], 2)
+    models[1].load_state_dict(models[0].state_dict())
+    resumed = make_optimizer(models[1], Optim(name="muon"))
+    resumed.load_state_dict(copy.deepcopy(unbroken.state_dict()))
+    learn(unbroken, models[0], 2)
+    learn(resumed, models[1], 2)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(models[0].lm_head.bias, torch.zeros(8))
 
 
 def test_a_moving_average_follows():

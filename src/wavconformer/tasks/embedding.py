@@ -19,6 +19,7 @@ from wavconformer.audio.vad import voice_detector
 from wavconformer.audio.windows import Cutting, Windower
 from wavconformer.errors import AudioError, CheckpointError
 from wavconformer.files import Source
+from wavconformer.scoring.calibration import CALIBRATION_FILE, Calibration
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
 from wavconformer.tasks.side_by_side import side_by_side
@@ -55,11 +56,13 @@ class Embedder:
         model: Wav2Vec2ConformerForXVector,
         feature_extractor: Wav2Vec2FeatureExtractor,
         place: str = "the model",
+        calibration: Calibration | None = None,
     ) -> None:
-        """place: where the model comes from, for messages."""
+        """place: where the model comes from, for messages. calibration: what its scores mean, if that is known."""
         self.model = model
         self.feature_extractor = feature_extractor
         self.place = place
+        self.calibration = calibration
         self.name = f"xvector-{_fingerprint(model)}"
 
     @classmethod
@@ -73,6 +76,8 @@ class Embedder:
         **source: Any,
     ) -> Embedder:
         """A speaker model of a folder or Hub repository; the one that ships with the package by default.
+
+        Its calibration, if it has one, is read along.
 
         device: where it runs; the fastest at hand by default. threads: of the CPU, for the whole process.
         dtype: of the weights, float32 by default. source: revision, token and the like, as in `from_pretrained`.
@@ -88,7 +93,8 @@ class Embedder:
 
             torch.set_num_threads(threads)
         place = SPEAKER_MODEL if model is None else model
-        extractor = feature_extractor(Source.take(place, dict(source)), **source)
+        folder = Source.take(place, dict(source))
+        extractor = feature_extractor(folder, **source)
         loaded, info = Wav2Vec2ConformerForXVector.from_pretrained(
             place, device=device or default_device(), dtype=dtype, output_loading_info=True, **source
         )
@@ -97,7 +103,8 @@ class Embedder:
                 f"'{place}' holds no x-vector head (projector, tdnn, feature_extractor): it can't tell speakers apart "
                 "before it is fine-tuned with task: xvector."
             )
-        return cls(loaded, extractor, str(place))
+        found = folder.find(CALIBRATION_FILE)
+        return cls(loaded, extractor, str(place), None if found is None else Calibration.read(found))
 
     name: str
     """The identity of the weights: the same wherever they lie, another as soon as they differ. Vectors of models with

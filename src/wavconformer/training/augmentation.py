@@ -1,4 +1,4 @@
-"""What is done to training audio: speed, reverb, noise, volume.
+"""What is done to training audio: joining, speed, silence, reverb, noise, volume.
 
 lhotse has these for its cuts, drawn from one source of randomness for a whole worker. Here each draw belongs to an
 utterance in an epoch, so that a resumed run hears the same; and soxr, which is there already, is the faster resampler.
@@ -6,7 +6,7 @@ utterance in an epoch, so that a resumed run hears the same; and soxr, which is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class Augmenter:
         if recipe.speed:
             factor = float(random.choice(recipe.speed))
             samples = change_speed(samples, factor)
+        if recipe.silence_seconds is not None and random.random() < recipe.silence_probability:
+            samples = np.concatenate([self._silence(random), samples, self._silence(random)])
         if self._responses and random.random() < recipe.reverb_probability:
             samples = add_reverb(samples, _response(self._responses[random.integers(len(self._responses))]))
         if self._noise and random.random() < recipe.noise_probability:
@@ -59,6 +61,27 @@ class Augmenter:
         if recipe.volume_db is not None:
             samples = samples * np.float32(10 ** (random.uniform(*recipe.volume_db) / 20))
         return samples, factor
+
+    def group(self, numbers: Sequence[int], random: np.random.Generator) -> list[list[int]]:
+        """Which utterances of a batch become one: each by itself, or with one to three others."""
+        if random.random() >= self._recipe.join_probability:
+            return [[number] for number in numbers]
+        size = int(random.integers(2, 5))
+        return [list(numbers[first : first + size]) for first in range(0, len(numbers), size)]
+
+    def join(self, parts: Sequence[Samples], random: np.random.Generator) -> Samples:
+        """Sounds (S,) one after the other, with silence between them."""
+        joined = [parts[0]]
+        for part in parts[1:]:
+            joined += [self._silence(random), part]
+        return np.concatenate(joined) if len(joined) > 1 else parts[0]
+
+    def _silence(self, random: np.random.Generator) -> Samples:
+        """Nothing, or noise so faint that it only tells a recording from a file: 40 to 90 dB below full scale."""
+        seconds = 0.0 if self._recipe.silence_seconds is None else random.uniform(*self._recipe.silence_seconds)
+        level = random.choice([0.0, 10 ** (random.uniform(-90, -40) / 20)])
+        silence: Samples = np.float32(level) * random.standard_normal(round(seconds * SAMPLE_RATE), np.float32)
+        return silence
 
 
 def change_speed(samples: Samples, factor: float) -> Samples:

@@ -1,7 +1,7 @@
 """From utterances to what a model is called with, for each task: padded tensors, labels, masks, negatives.
 
-All that is drawn for an utterance depends on the seed, the epoch and the utterance alone: not on its batch, the
-worker, or what came before.
+All that is drawn for an utterance depends on the seed, the epoch and the utterance alone, or where utterances are
+joined on their batch: not on the worker, or what came before.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Batch:
     inputs: keyword arguments of the task's model: input_values, attention_mask (B, S), and by task
         ctc: labels (B, L), -100 beyond a text's end; sequence and xvector: labels (B,); frame: labels (B, T, K) of 0.0
         and 1.0; pretrain: mask_time_indices (B, T) and sampled_negative_indices (B, T, N).
-    ids, texts: of the utterances (B). seconds: of sound, padding not counted.
+    ids, texts: of the utterances (B), "a+b" where two are joined. seconds: of sound, padding not counted.
     skipped: utterances of the plan that aren't in it. Where all are, the batch is empty: `len(batch)` is 0, and so
         are `inputs`.
     """
@@ -139,13 +139,13 @@ class Examples:
     def batch(self, epoch: int, numbers: Iterable[int]) -> Batch:
         """The batch of the utterances with those numbers, in that epoch."""
         examples, skipped = [], []
-        for number in map(int, numbers):
-            utterance = self.corpus[number]
-            random = np.random.default_rng((self.seed, epoch, number))
+        for group in self._groups(epoch, [int(number) for number in numbers]):
+            utterances = [self.corpus[number] for number in group]
+            random = np.random.default_rng((self.seed, epoch, group[0]))
             try:
-                examples.append(self._example(utterance, random))
+                examples.append(self._example(utterances, random))
             except (AudioError, _Unusable) as error:
-                skipped.append(Skipped(utterance.id, str(error)))
+                skipped += [Skipped(utterance.id, str(error)) for utterance in utterances]
         return Batch(
             inputs=self._inputs(examples) if examples else {},
             ids=tuple(example.utterance.id for example in examples),
@@ -154,13 +154,22 @@ class Examples:
             skipped=tuple(skipped),
         )
 
-    def _example(self, utterance: Utterance, random: np.random.Generator) -> _Example:
+    def _groups(self, epoch: int, numbers: list[int]) -> list[list[int]]:
+        """The utterances of a batch that become one example each."""
+        if self.augmenter is None or self.task != "ctc" or not numbers:
+            return [[number] for number in numbers]
+        return self.augmenter.group(numbers, np.random.default_rng((self.seed, epoch, numbers[0], len(numbers))))
+
+    def _example(self, utterances: list[Utterance], random: np.random.Generator) -> _Example:
         rate = self._extractor.sampling_rate
-        if self.crop_seconds is not None and (utterance.seconds or 0.0) > self.crop_seconds:
-            utterance = _cropped(utterance, self.crop_seconds, random)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AudioWarning)  # told of when the corpus was prepared
-            samples = load_utterance(utterance, rate)
+        parts = [self._sound(utterance, random) for utterance in utterances]
+        utterance, samples = parts[0]
+        if self.augmenter is not None and len(parts) > 1:
+            if not all(one.text for one in utterances):
+                raise _Unusable("one that it would be joined with has no text")
+            texts = [one.text or "" for one in utterances]
+            utterance = replace(utterance, id="+".join(one.id for one in utterances), text=" ".join(texts))
+            samples = self.augmenter.join([part for _, part in parts], random)
         factor = 1.0
         if self.augmenter is not None:
             samples, factor = self.augmenter(samples, random)
@@ -180,6 +189,14 @@ class Examples:
                 raise _Unusable(f"its label {name!r} is none of the {len(self._classes)} classes")
             example.label = self._classes[name]
         return example
+
+    def _sound(self, utterance: Utterance, random: np.random.Generator) -> tuple[Utterance, NDArray[np.float32]]:
+        """The samples (S,) of an utterance, and the stretch of it that they are."""
+        if self.crop_seconds is not None and (utterance.seconds or 0.0) > self.crop_seconds:
+            utterance = _cropped(utterance, self.crop_seconds, random)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AudioWarning)  # told of when the corpus was prepared
+            return utterance, load_utterance(utterance, self._extractor.sampling_rate)
 
     def _transcribe(self, example: _Example) -> None:
         if not example.utterance.text or self._tokenizer is None:

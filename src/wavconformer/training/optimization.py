@@ -27,9 +27,109 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def make_optimizer(model: nn.Module, recipe: Optim) -> torch.optim.Optimizer:
-    """AdamW over the model's trainable parameters."""
+    """AdamW over the model's trainable parameters, or Muon over the encoder's matrices and AdamW over the others."""
+    matrices = encoder_matrices(model) if recipe.name == "muon" else []
+    taken = set(map(id, matrices))
     groups = parameter_groups(model, recipe.weight_decay)
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in taken]
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    if not matrices:
+        return adamw
+    return Together(Muon(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay), adamw)
+
+
+def encoder_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable weights of the encoder's linear layers and pointwise convolutions."""
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and ".encoder.layers." in name and parameter[0].numel() > 1 < parameter.ndim
+        if parameter.shape[2:].numel() == 1 and not name.endswith(("pos_bias_u", "pos_bias_v"))
+    ]
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps along the orthogonalised mean of gradients, for matrices (K. Jordan et al., "Muon", 2024).
+
+    params: matrices (R, C), or convolution weights (R, C, 1). momentum: of the mean, which is Nesterov's.
+
+    A step is as large as AdamW's usually are, 0.2 times the root of the longer side (arXiv 2502.16982, equation 4), so
+    that both take the same learning rate and decay.
+    """
+
+    def __init__(self, params: Any, *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Moves each matrix that has a gradient."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for shape, parameters in alike.items():
+                directions = orthogonalised(torch.stack([self._mean(one, group["momentum"]) for one in parameters]))
+                size = group["lr"] * 0.2 * max(shape[:2]) ** 0.5
+                for parameter, direction in zip(parameters, directions, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(direction.view(shape), alpha=-size)
+
+    def _mean(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        """The running mean of its gradient, one step ahead (R, C)."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(gradient, 1 - momentum)
+        mean: Tensor = gradient.lerp(state["momentum"], momentum)
+        return mean.flatten(1)
+
+
+def orthogonalised(x: Tensor) -> Tensor:
+    """Matrices (N, R, C) with their singular values brought to about 1, between 0.7 and 1.2.
+
+    Five Newton-Schulz iterations of degree five, with coefficients that rise steeply at 0 (Jordan et al.), in
+    bfloat16, which is exact enough for it.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    is_tall = x.shape[1] > x.shape[2]
+    x = x.mT if is_tall else x
+    y = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).bfloat16()
+    for _ in range(5):
+        gram = y @ y.mT
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+    orthogonal: Tensor = (y.mT if is_tall else y).to(x.dtype)
+    return orthogonal
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers as one."""
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share_groups()
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """A step of each."""
+        for part in self._parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those of the parts, in order."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        """Whoever sets a learning rate in these groups sets it in the parts'."""
+        self.param_groups = [group for part in self._parts for group in part.param_groups]
 
 
 def rate(schedule: Schedule, step: int, steps: int) -> float:

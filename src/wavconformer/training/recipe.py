@@ -106,10 +106,18 @@ class Augmentation(Section):
     """Folder of impulse responses, one of which the utterance is convolved with."""
     reverb_probability: float = limited(0.3, least=0, most=1)
     """Share of utterances that get reverb."""
+    silence_seconds: tuple[float, float] | None = limited(None, least=0, most=10)
+    """Shortest and longest silence that is put before, behind and, where utterances are joined, between them. (A batch
+    grows by it beyond `trainer.batch_seconds`.)
+    """
+    silence_probability: float = limited(0.5, least=0, most=1)
+    """Share of utterances that get silence before and behind."""
+    join_probability: float = limited(0.0, least=0, most=1)
+    """For CTC: share of batches whose utterances are joined by twos to fours, as one text."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("volume_db", "noise_snr_db"):
+        for name in ("volume_db", "noise_snr_db", "silence_seconds"):
             span = getattr(self, name)
             if span is not None and span[0] > span[1]:
                 raise ConfigError(f"augmentation.{name} is {list(span)}: the lower end comes first.")
@@ -119,8 +127,8 @@ class Augmentation(Section):
 class Optim(Section):
     """The optimizer. Norms and biases never decay."""
 
-    name: Literal["adamw"] = "adamw"
-    """Which one."""
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon for the matrices of the encoder's layers, and adamw for all else: fewer updates from scratch."""
     lr: float = limited(1e-4, above=0)
     """Highest learning rate of the schedule."""
     betas: tuple[float, float] = limited((0.9, 0.98), least=0, most=0.999999)
@@ -264,6 +272,10 @@ class Recipe(Section):
         data = self.data
         if data.crop_seconds is not None and self.task == "ctc":
             raise ConfigError("data.crop_seconds cuts audio without its text: not for the task ctc.")
+        if self.augmentation.silence_seconds is not None and self.task == "frame":
+            raise ConfigError("augmentation.silence_seconds moves speech away from its turns: not for the task frame.")
+        if self.augmentation.join_probability and self.task != "ctc":
+            raise ConfigError(f"augmentation.join_probability joins texts: not for the task {self.task}.")
         longest = data.crop_seconds or data.max_seconds
         if data.min_seconds > longest:
             raise ConfigError(f"data.min_seconds is {data.min_seconds:g}, more than the longest, {longest:g}.")
