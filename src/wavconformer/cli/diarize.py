@@ -54,6 +54,15 @@ def diarize(
     threshold: Annotated[
         float, typer.Option(min=0, max=2, help="Cosine distance from which on voices are those of different people.")
     ] = 0.5,
+    store: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Store of known voices: people keep their names across files.")
+    ] = None,
+    enroll: Annotated[
+        bool, typer.Option("--enroll/--no-enroll", help="Add voices that the --store doesn't know, with a new name.")
+    ] = True,
+    store_threshold: Annotated[
+        float | None, typer.Option(help="Score from which on a voice is known; by default the model's calibration.")
+    ] = None,
     device: Annotated[str | None, DEVICE] = None,
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
@@ -77,6 +86,11 @@ def diarize(
     from wavconformer.writers.turns import render_diarization
 
     diarizer = loaded_diarizer(model, speaker_model, device, threads)
+    voices = None
+    if store is not None:
+        from wavconformer.tasks.speakers import SpeakerStore
+
+        voices = SpeakerStore(store, model=diarizer.embedder)
     failed = 0
     watched = targets is not None or not sys.stdout.isatty()
     with progress_bar(files, "listening to") if watched else nullcontext(Unwatched()) as progress:
@@ -87,6 +101,9 @@ def diarize(
                     speakers=speakers,
                     min_speakers=least,
                     max_speakers=most,
+                    store=voices,
+                    enroll=enroll,
+                    store_threshold=store_threshold,
                     batch_seconds=batch_seconds,
                     threshold=threshold,
                     progress=lambda seconds, number=number: progress.within(number, seconds),  # type: ignore[misc]

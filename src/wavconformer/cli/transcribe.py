@@ -26,6 +26,7 @@ from wavconformer.cli.options import (
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
 
 if TYPE_CHECKING:
+    from wavconformer.errors import WavConformerError
     from wavconformer.tasks.diarize import Diarizer
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
 
@@ -175,7 +176,7 @@ def transcribe(
 
 def _with_speakers(
     transcript: Transcript, diarizer: Diarizer, file: str, speakers: int | None, *, raises: bool
-) -> Transcript | Exception:
+) -> Transcript | WavConformerError | OSError | ValueError:
     """The transcript with whose each word is, or why there is none."""
     from wavconformer.decoding.diarization import by_speaker
 

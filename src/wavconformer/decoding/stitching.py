@@ -52,13 +52,14 @@ def stitch(
     order = np.argsort(-chances, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(count)[None], axis=1)
-    return np.asarray((ranks < wanted[:, None]) & (chances > 0))
+    chosen: NDArray[np.bool_] = (ranks < wanted[:, None]) & (chances > 0)
+    return chosen
 
 
 def smoothed(active: NDArray[np.bool_], gap: int, least: int) -> NDArray[np.bool_]:
     """(T, S) with rests of at most `gap` frames filled, and after that stretches of fewer than `least` taken away."""
-    filled: NDArray[np.bool_] = ~_without_short(~active, gap + 1, inner=True)
-    return _without_short(filled, least, inner=False)
+    rests = _without_short(np.logical_not(active), gap + 1, inner=True)
+    return _without_short(np.logical_not(rests), least, inner=False)
 
 
 def _without_short(active: NDArray[np.bool_], least: int, *, inner: bool) -> NDArray[np.bool_]:

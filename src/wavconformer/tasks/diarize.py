@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ from wavconformer.decoding.transcript import SpeakerTurn
 from wavconformer.errors import AudioError, CheckpointError, ConfigError
 from wavconformer.files import Source
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS
-from wavconformer.tasks.recording import LongRecording, open_recording
+from wavconformer.tasks.embedding import Embedder
+from wavconformer.tasks.recording import LongRecording, describe, open_recording
 from wavconformer.tasks.side_by_side import side_by_side
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
     from wavconformer.processing import Wav2Vec2FeatureExtractor
+    from wavconformer.tasks.speakers import SpeakerStore
 
 Samples = NDArray[np.float32]
 
@@ -46,17 +49,6 @@ _AHEAD = 8
 _TELLING = 0.5
 # From the loudest to the lowest sample; a window with less is silent.
 _SILENT = 1e-3
-
-
-class VoiceEmbedder(Protocol):
-    """What makes vectors of voices: an `Embedder`."""
-
-    @property
-    def least_seconds(self) -> float:
-        """The shortest audio of which it can make one."""
-
-    def many(self, sources: Sequence[Samples]) -> NDArray[np.float32]:
-        """Of waveforms (S,) the vectors (N, D), of length one."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +92,14 @@ class _Local:
     seconds: list[float]
 
 
+@dataclass(frozen=True)
+class _Voice:
+    """A speaker: the mean vector (D,), if one was needed, and the seconds that it was made of."""
+
+    vector: NDArray[np.float32] | None
+    seconds: float
+
+
 class Diarizer:
     """A frame head and a speaker model, ready to tell who speaks when.
 
@@ -112,7 +112,7 @@ class Diarizer:
         self,
         model: Wav2Vec2ConformerForAudioFrameClassification,
         feature_extractor: Wav2Vec2FeatureExtractor,
-        embedder: Callable[[], VoiceEmbedder],
+        embedder: Callable[[], Embedder],
         place: str = "the model",
     ) -> None:
         """embedder: gives the speaker model; it is asked once that is needed. place: of the model, for messages.
@@ -123,7 +123,7 @@ class Diarizer:
         self.feature_extractor = feature_extractor
         self.place = place
         self._load_embedder = embedder
-        self._embedder: VoiceEmbedder | None = None
+        self._embedder: Embedder | None = None
         try:
             self.labels = SpeakerLabels.of(model.config)
         except ConfigError as error:
@@ -167,15 +167,13 @@ class Diarizer:
                 "task: frame."
             )
 
-        def load_embedder() -> VoiceEmbedder:
-            from wavconformer.tasks.embedding import Embedder
-
+        def load_embedder() -> Embedder:
             return Embedder.load(speaker_model, device=device)
 
         return cls(loaded, extractor, load_embedder, str(place))
 
     @property
-    def embedder(self) -> VoiceEmbedder:
+    def embedder(self) -> Embedder:
         """The speaker model, loaded when it is first asked for."""
         if self._embedder is None:
             self._embedder = self._load_embedder()
@@ -193,6 +191,9 @@ class Diarizer:
         speakers: int | None = None,
         min_speakers: int | None = None,
         max_speakers: int | None = None,
+        store: SpeakerStore | None = None,
+        enroll: bool = True,
+        store_threshold: float | None = None,
         sampling_rate: int | None = None,
         batch_seconds: float | None = None,
         progress: Callable[[float], None] = lambda seconds: None,
@@ -206,24 +207,33 @@ class Diarizer:
         bounds = _bounds(speakers, min_speakers, max_speakers)
         if batch_seconds is not None and not batch_seconds > 0:
             raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        if store is not None and store.embedder.name != self.embedder.name:
+            raise ValueError(
+                f"The store '{store.place}' is of another speaker model: SpeakerStore(place, model=diarizer.embedder)."
+            )
         recording = open_recording(source, self.sampling_rate, sampling_rate, longest=0.0)
         assert isinstance(recording, LongRecording)  # for none is so short
-        local = self._local(recording, chosen, bounds, batch_seconds, progress)
+        local = self._local(recording, chosen, bounds if store is None else None, batch_seconds, progress)
+        columns, voices = self._speakers(local, chosen, bounds)
+        names: list[str | None] = [None] * len(voices)
+        if store is not None:
+            names = _known(voices, store, chosen.speaker_seconds if enroll else math.inf, store_threshold, source)
+        turns = self._turns(local, columns, names, chosen, recording.heard)
         duration = recording.heard / recording.rate
-        columns, count = self._speakers(local, chosen, bounds)
-        return Diarization(
-            self._turns(local, columns, count, chosen, recording.heard), duration, (*recording.problems,)
-        )
+        return Diarization(turns, duration, tuple(recording.problems))
 
     def _local(
         self,
         recording: LongRecording,
         settings: DiarizationSettings,
-        bounds: tuple[int, int | None],
+        bounds: tuple[int, int | None] | None,
         batch_seconds: float | None,
         progress: Callable[[float], None],
     ) -> list[_Local]:
-        """What is heard in each window that has sound, and the voices in it."""
+        """What is heard in each window that has sound, and the voices in it.
+
+        bounds: so many speakers need no vectors where there is but one window; None where vectors are wanted anyway.
+        """
         least = self.model.config.receptive_field
         local: list[_Local] = []
         with closing(recording.blocks()) as blocks:
@@ -234,10 +244,10 @@ class Diarizer:
                 self.model.config.hop_length,
             )
             while group_ := list(islice(windows, _AHEAD)):
-                is_whole = not local and len(group_) == 1  # one window, which has all of the recording
+                is_only = not local and len(group_) == 1  # one window, which has all of the recording
                 loud = [(start, samples) for start, samples in group_ if len(samples) >= least and _has_sound(samples)]
                 heard = self._hear(loud, batch_seconds)
-                if is_whole and all(bounds[0] <= _count(one) <= (bounds[1] or math.inf) for one in heard):
+                if is_only and bounds is not None and all(_is_within(_count(one), bounds) for one in heard):
                     local += [_Local(one, [None] * one.active.shape[1], [0.0] * one.active.shape[1]) for one in heard]
                 else:
                     local += self._with_voices(heard, [samples for _, samples in loud])
@@ -359,24 +369,25 @@ class Diarizer:
 
     def _speakers(
         self, local: Sequence[_Local], settings: DiarizationSettings, bounds: tuple[int, int | None]
-    ) -> tuple[list[NDArray[np.int64]], int]:
-        """Of each window the speaker of each column, and how many there are."""
+    ) -> tuple[list[NDArray[np.int64]], list[_Voice]]:
+        """Of each window the speaker of each column, and the speakers."""
         columns = [np.full(one.heard.active.shape[1], NOBODY) for one in local]
         voices, places = self._voices(local)
         if places:
             vectors = group(
                 voices, settings.threshold, *bounds, clear=settings.clear_seconds, small=settings.speaker_seconds
             )
-            for (number, column), speaker in zip(places, assign(voices, vectors), strict=True):
+            labels = assign(voices, vectors)
+            for (number, column), speaker in zip(places, labels, strict=True):
                 columns[number][column] = speaker
-            count = len(vectors)
-        else:  # a single window, of which each column is somebody
-            count = 0
-            for number, one in enumerate(local):
-                for column in np.flatnonzero(one.heard.active.any(0)).tolist():
-                    columns[number][column] = count
-                    count += 1
-        return columns, count
+            seconds = np.bincount(labels, voices.seconds, len(vectors))
+            return columns, [_Voice(*one) for one in zip(vectors, seconds.tolist(), strict=True)]
+        count = 0  # there is a single window at most, of which each column is somebody
+        for number, one in enumerate(local):
+            for column in np.flatnonzero(one.heard.active.any(0)).tolist():
+                columns[number][column] = count
+                count += 1
+        return columns, [_Voice(None, 0.0)] * count
 
     def _voices(self, local: Sequence[_Local]) -> tuple[Voices, list[tuple[int, int]]]:
         """All voices, and of each its window and column."""
@@ -411,14 +422,14 @@ class Diarizer:
         self,
         local: Sequence[_Local],
         columns: Sequence[NDArray[np.int64]],
-        count: int,
+        names: Sequence[str | None],
         settings: DiarizationSettings,
         samples: int,
     ) -> tuple[SpeakerTurn, ...]:
-        """Turns in the order of their starts, in which the speakers are numbered."""
+        """Turns in the order of their starts, in which speakers without a name are numbered."""
         hop, rate = self.model.config.hop_length, self.sampling_rate
         frames = self._frames(samples)
-        active = stitch([one.heard for one in local], columns, count, frames)
+        active = stitch([one.heard for one in local], columns, len(names), frames)
         per_second = rate / hop
         active = smoothed(active, round(settings.gap_seconds * per_second), round(settings.turn_seconds * per_second))
         found = []
@@ -427,8 +438,9 @@ class Diarizer:
             until = samples / rate if end == frames else (end * hop + self._lead) / rate
             found.append((round(since, 3), round(until, 3), speaker))
         found.sort()
-        order = {speaker: f"speaker{place + 1}" for place, speaker in enumerate(dict.fromkeys(one[2] for one in found))}
-        return tuple(SpeakerTurn(start, end, order[speaker]) for start, end, speaker in found)
+        unknown = [speaker for speaker in dict.fromkeys(one[2] for one in found) if names[speaker] is None]
+        called = dict(enumerate(names)) | {speaker: f"speaker{number}" for number, speaker in enumerate(unknown, 1)}
+        return tuple(SpeakerTurn(start, end, str(called[speaker])) for start, end, speaker in found)
 
 
 def _bounds(speakers: int | None, least: int | None, most: int | None) -> tuple[int, int | None]:
@@ -441,6 +453,32 @@ def _bounds(speakers: int | None, least: int | None, most: int | None) -> tuple[
     if least is not None and most is not None and least > most:
         raise ValueError(f"min_speakers is {least}, more than max_speakers, {most}.")
     return (speakers, speakers) if speakers is not None else (least or 1, most)
+
+
+def _known(
+    voices: Sequence[_Voice], store: SpeakerStore, least: float, threshold: float | None, source: AudioSource
+) -> list[str | None]:
+    """The names of voices; an unknown one of at least so many seconds is enrolled under a new name.
+
+    Two voices that the store takes for one person are one: then clustering has parted them.
+    """
+    vectors = np.array([voice.vector for voice in voices], np.float32).reshape(len(voices), -1)
+    names: list[str | None] = [None] * len(voices)
+    if least < math.inf:
+        store.make()
+    if len(voices):
+        names = [None if match is None else match.name for match in store.names(vectors, threshold=threshold)]
+    for number, voice in enumerate(voices):
+        if names[number] is None and voice.seconds >= least:
+            # By chance, not by number: two processes that enrol at once must not give two people one name.
+            name = f"speaker-{secrets.token_hex(3)}"
+            store.add(name, vectors[number : number + 1], [describe(source).strip("'")])
+            names[number] = name
+    return names
+
+
+def _is_within(count: int, bounds: tuple[int, int | None]) -> bool:
+    return bounds[0] <= count and (bounds[1] is None or count <= bounds[1])
 
 
 def _count(heard: Heard) -> int:
@@ -464,6 +502,9 @@ def diarize(
     max_speakers: int | None = None,
     model: Diarizer | str | os.PathLike[str] | None = None,
     speaker_model: str | os.PathLike[str] | None = None,
+    store: SpeakerStore | str | os.PathLike[str] | None = None,
+    enroll: bool = True,
+    store_threshold: float | None = None,
     sampling_rate: int | None = None,
     device: torch.device | str | None = None,
     batch_seconds: float | None = None,
@@ -477,6 +518,9 @@ def diarize(
         fewer are heard.
     model: what `Diarizer.load` gave, or a name for it; the checkpoint that ships with the package by default.
     speaker_model: a name for what tells voices apart; the one that ships with the package by default.
+    store: a `SpeakerStore`, or the place of one, whose people are called by their names; without one speakers are
+        numbered. enroll: whether voices that it doesn't know are added, so that they keep their name in other
+        recordings. store_threshold: score from which on a voice is known, by default the speaker model's calibration.
     batch_seconds: of audio that go through the model at once, by default what suits the device.
     progress: is told the seconds of audio that are done.
     settings: window_seconds, step_seconds, threshold and the others, as `DiarizationSettings` has them.
@@ -491,11 +535,18 @@ def diarize(
     else:
         names = [None if one is None else os.fspath(one) for one in (model, speaker_model)]
         model = _loaded(names[0], names[1], None if device is None else str(device))
+    if isinstance(store, (str, os.PathLike)):
+        from wavconformer.tasks.speakers import SpeakerStore
+
+        store = SpeakerStore(store, model=model.embedder)
     return model(
         source,
         speakers=speakers,
         min_speakers=min_speakers,
         max_speakers=max_speakers,
+        store=store,
+        enroll=enroll,
+        store_threshold=store_threshold,
         sampling_rate=sampling_rate,
         batch_seconds=batch_seconds,
         progress=progress,
