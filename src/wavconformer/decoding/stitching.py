@@ -64,7 +64,7 @@ def smoothed(active: NDArray[np.bool_], gap: int, least: int) -> NDArray[np.bool
 
 def _without_short(active: NDArray[np.bool_], least: int, *, inner: bool) -> NDArray[np.bool_]:
     """Stretches of fewer frames made false; `inner`: but for those at either end."""
-    kept = active.copy()
+    kept: NDArray[np.bool_] = active.copy()
     for column in range(active.shape[1]):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], active[:, column].astype(np.int8), [0]])))
         for start, end in zip(edges[::2], edges[1::2], strict=True):
