@@ -56,7 +56,7 @@ def group(
         rows = np.arange(len(voices.vectors))
     if len(rows) > MOST:
         rows = np.sort(rows[np.argsort(-voices.seconds[rows], kind="stable")[:MOST]])
-    if len(rows) == 1:
+    if len(rows) < 2:
         return voices.vectors[rows]
     links = _links(voices, rows)
     heights = links[:, 2]

@@ -37,7 +37,8 @@ def stitch(
 
     speakers: of each window the speaker (K,) of each column, from 0 on, or `NOBODY`. In each frame there are as many as
     the windows with it have on average, rounded, and these are the likeliest by the mean over those windows, where that
-    of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin 2023, section 2.3).
+    of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin 2023, section 2.3). Where
+    half of the windows have one more, that one must be likelier than not.
     """
     chances = np.zeros((frames, count), np.float32)
     several = np.zeros(frames, np.float32)
@@ -48,11 +49,15 @@ def stitch(
         several[place] += window.active[:, columns != NOBODY].sum(1)
         for speaker in np.unique(columns[columns != NOBODY]):
             chances[place, speaker] += window.chances[:, columns == speaker].max(1)
-    wanted = np.floor(several / np.maximum(seen, 1) + 0.5).astype(np.int64)
+    seen = np.maximum(seen, 1)
+    least = np.ceil(several / seen - 0.5)[:, None]
+    is_even = (several / seen - 0.5)[:, None] == least
     order = np.argsort(-chances, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(count)[None], axis=1)
-    chosen: NDArray[np.bool_] = (ranks < wanted[:, None]) & (chances > 0)
+    chosen: NDArray[np.bool_] = (
+        (ranks < least) | (is_even & (ranks == least) & (chances >= 127.5 * seen[:, None]))
+    ) & (chances > 0)
     return chosen
 
 
