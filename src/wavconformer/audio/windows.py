@@ -237,8 +237,9 @@ def sliding(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Windows of a recording while it comes in, block by block (S,): the first sample's number, and the samples.
 
-    window, step: samples of each, and from one to the next, both multiples of `hop`. The last window begins where it is
-    as long as the others, or up to a hop longer, and has all that is left; of a shorter recording it is all there is.
+    window, step: samples of each, and from one to the next, a multiple of `hop` and at most a window. The last window
+    begins where it is as long as the others, or less than a hop longer, and has all that is left; a shorter recording
+    is one window.
     """
     held = np.zeros(0, np.float32)
     base = start = 0  # numbers of the first sample held, and of the next window's

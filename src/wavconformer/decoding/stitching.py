@@ -37,8 +37,8 @@ def stitch(
 
     speakers: of each window the speaker (K,) of each column, from 0 on, or `NOBODY`. In each frame there are as many as
     the windows with it have on average, rounded, and these are the likeliest by the mean over those windows, where that
-    of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin 2023, section 2.3). Where
-    half of the windows have one more, that one must be likelier than not.
+    of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin 2023, section 2.3).
+    Where half of the windows have one more, that one must be likelier than not.
     """
     chances = np.zeros((frames, count), np.float32)
     several = np.zeros(frames, np.float32)

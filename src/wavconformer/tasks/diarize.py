@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ Samples = NDArray[np.float32]
 DIARIZATION_MODEL = "diarize"
 """The diarization model that ships with the package."""
 
+# What only models with another head have.
+_OTHER_HEADS = ("lm_head.", "projector.", "tdnn.", "objective.", "project_hid.")
 # Windows that are read before any of them runs: enough to share the cores.
 _AHEAD = 8
 # Seconds that somebody must speak in what two windows share, so that it tells who is the same in both.
@@ -158,10 +161,14 @@ class Diarizer:
         place = DIARIZATION_MODEL if model is None else model
         device = device or default_device()
         extractor = feature_extractor(Source.take(place, dict(source)), **source)
-        loaded, info = Wav2Vec2ConformerForAudioFrameClassification.from_pretrained(
-            place, device=device, output_loading_info=True, **source
-        )
-        if any(key.startswith("classifier.") for key in (*info["missing_keys"], *info["mismatched_keys"])):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*start from random values", category=UserWarning)
+            loaded, info = Wav2Vec2ConformerForAudioFrameClassification.from_pretrained(
+                place, device=device, output_loading_info=True, ignore_mismatched_sizes=True, **source
+            )
+        lost = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+        others = [key for key in info["unexpected_keys"] if key.startswith(_OTHER_HEADS)]
+        if others or any(key.startswith("classifier.") for key in lost):
             raise CheckpointError(
                 f"'{place}' holds no frame head (classifier): it can't tell who speaks before it is fine-tuned with "
                 "task: frame."
@@ -234,14 +241,15 @@ class Diarizer:
 
         bounds: so many speakers need no vectors where there is but one window; None where vectors are wanted anyway.
         """
-        least = self.model.config.receptive_field
+        config = self.model.config
+        least = config.receptive_field
         local: list[_Local] = []
         with closing(recording.blocks()) as blocks:
             windows = sliding(
                 blocks,
-                self._on_grid(settings.window_seconds),
+                self._on_grid(settings.window_seconds) + max(0, config.receptive_field - config.hop_length),
                 self._on_grid(settings.step_seconds),
-                self.model.config.hop_length,
+                config.hop_length,
             )
             while group_ := list(islice(windows, _AHEAD)):
                 is_only = not local and len(group_) == 1  # one window, which has all of the recording
@@ -363,7 +371,7 @@ class Diarizer:
     @property
     def _lead(self) -> int:
         """Samples before the first frame's own: a frame is of the hop in the middle of what it sees."""
-        return (self.model.config.receptive_field - self.model.config.hop_length) // 2
+        return max(0, self.model.config.receptive_field - self.model.config.hop_length) // 2
 
     # Speakers
 
@@ -431,7 +439,9 @@ class Diarizer:
         frames = self._frames(samples)
         active = stitch([one.heard for one in local], columns, len(names), frames)
         per_second = rate / hop
-        active = smoothed(active, round(settings.gap_seconds * per_second), round(settings.turn_seconds * per_second))
+        active = smoothed(
+            active, round(settings.gap_seconds * per_second), math.ceil(settings.turn_seconds * per_second)
+        )
         found = []
         for start, end, speaker in stretches(active, 1.0):
             since = 0.0 if start == 0 else (start * hop + self._lead) / rate
