@@ -24,6 +24,7 @@ from wavconformer.checkpoint.models import Wav2Vec2ConformerForXVector as Wav2Ve
 from wavconformer.checkpoint.models import Wav2Vec2ConformerModel as Wav2Vec2ConformerModel
 from wavconformer.checkpoint.models import Wav2Vec2ConformerPreTrainedModel as Wav2Vec2ConformerPreTrainedModel
 from wavconformer.config import Wav2Vec2ConformerConfig as Wav2Vec2ConformerConfig
+from wavconformer.decoding.activity import SpeakerLabels as SpeakerLabels
 from wavconformer.decoding.alignment import Alignment as Alignment
 from wavconformer.decoding.beam import BeamDecoder as BeamDecoder
 from wavconformer.decoding.beam import BeamSettings as BeamSettings
