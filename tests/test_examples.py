@@ -17,8 +17,9 @@ SHOWN = {
     "language_model": "with LM   WHAT IS THE WEATHER IN PARIS SATURDAY",
     "pretraining": "codevector perplexity",
     "sequence_classification": "single label: loss",
+    "speakers": "4 vectors of 128",
     "subtitles": "00:00:0",
-    "xvector": "similarity",
+    "xvector": "similarity 0.",
 }
 
 

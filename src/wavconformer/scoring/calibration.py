@@ -26,7 +26,7 @@ TOP = 100
 _STEPS = 100  # of Newton's method, which takes about ten
 # Of the slope's square in the loss, where scores have deviation one: trials that can be told apart without an error
 # would let the slope grow without end.
-_RIDGE = 1e-3
+_RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,11 @@ def fit_calibration(
     if not np.isfinite(values).all():
         raise DataError(f"The score of trial {int((~np.isfinite(values)).argmax())} is not a number.")
     require_both_kinds(is_target)
+    if values.min() == values.max():
+        raise DataError(f"All {len(values)} trials score {values[0]:.4g}: the model can't tell speakers apart.")
     known = Calibration(model, 1.0, 0.0, p_target, c_miss, c_false_accept)
     prior = 1 / (1 + math.exp(known.least_llr))
-    deviation = float(values.std()) or 1.0
-    centre = float(values.mean())
+    centre, deviation = float(values.mean()), float(values.std())
     design = np.stack([(values - centre) / deviation, np.ones_like(values)])
     weights = np.where(is_target, prior / is_target.sum(), (1 - prior) / (~is_target).sum())
     ridge = np.diag([_RIDGE, 0.0])

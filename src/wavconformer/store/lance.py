@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,12 @@ class LanceBackend(Backend):
         with self._using():
             # Every read looks for what other processes have written.
             database = lancedb.connect(place, read_consistency_interval=timedelta(0))
-            if create:
-                about = {"model": str(model), "size": str(size)}
-                schema = pyarrow.schema(
-                    [
-                        ("name", pyarrow.string()),
-                        ("vector", pyarrow.list_(pyarrow.float32(), size)),
-                        ("source", pyarrow.string()),
-                        ("added", pyarrow.string()),
-                    ],
-                    metadata=about,
-                )
-                self._table: Any = database.create_table(_TABLE, schema=schema, exist_ok=True)
+            if _TABLE in database.list_tables().tables:
+                self._table: Any = database.open_table(_TABLE)
+            elif create:
+                self._table = database.create_table(_TABLE, schema=self._schema(str(model), size or 0), exist_ok=True)
             else:
-                if _TABLE not in database.list_tables().tables:
-                    raise missing(place)
-                self._table = database.open_table(_TABLE)
+                raise missing(place)
             stated = self._table.schema.metadata or {}
         if not {b"model", b"size"} <= stated.keys():
             raise DataError(f"'{place}' is no store of voices, or it is damaged: it doesn't say which model wrote it.")
@@ -69,6 +59,12 @@ class LanceBackend(Backend):
             wrote, self.model = self.model, model
             raise self._another_model(wrote)
 
+    def _schema(self, model: str, size: int) -> Any:
+        text = self._arrow.string()
+        vector = self._arrow.list_(self._arrow.float32(), size)
+        columns = [("name", text), ("vector", vector), ("source", text), ("added", text)]
+        return self._arrow.schema(columns, metadata={"model": model, "size": str(size)})
+
     @contextmanager
     def _using(self) -> Iterator[None]:
         try:
@@ -76,19 +72,15 @@ class LanceBackend(Backend):
         except (RuntimeError, ValueError, OSError) as error:
             raise DataError(f"The store '{self.place}' can't be used: {first_line(error)}.") from error
 
-    def add(self, name: str, enrolments: Sequence[Enrolment]) -> int:
-        """As `Backend.add`."""
-        name, now = checked_name(name), datetime.now(timezone.utc).isoformat(timespec="seconds")
-        if not enrolments:
-            raise ValueError(f"'{name}' is to be enrolled without a recording: give at least one.")
-        if any(one.vector.shape != (self.size,) for one in enrolments):
-            raise ValueError(
-                f"The store's vectors have {self.size} numbers, not the shape {enrolments[0].vector.shape}."
-            )
-        rows = [{"name": name, "vector": one.vector.tolist(), "source": one.source, "added": now} for one in enrolments]
+    def _add_all(self, voices: Mapping[str, Sequence[Enrolment]], now: str) -> list[int]:
+        rows = [
+            {"name": name, "vector": one.vector.tolist(), "source": one.source, "added": now}
+            for name, enrolments in voices.items()
+            for one in enrolments
+        ]
         with self._using():
             self._table.add(self._arrow.Table.from_pylist(rows, schema=self._table.schema))
-            return int(self._table.count_rows(_of([name])))
+            return [int(self._table.count_rows(_of([name]))) for name in voices]
 
     def voices(self) -> list[Voice]:
         """As `Backend.voices`."""
@@ -145,8 +137,10 @@ class LanceBackend(Backend):
 
     def build_index(self) -> None:
         """Makes or renews the index that finds near recordings without comparing all; worth it from 100,000 on."""
+        from lancedb.index import IvfPq
+
         with self._using():
-            self._table.create_index(metric="cosine", vector_column_name="vector", replace=True)
+            self._table.create_index("vector", config=IvfPq(distance_type="cosine"), replace=True)
             self._table.optimize()
 
     def _rows(self, columns: list[str], condition: str | None = None) -> Any:

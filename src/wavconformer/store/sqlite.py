@@ -6,9 +6,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -139,25 +138,20 @@ class SqliteBackend(Backend):
                 raise
             self._database.execute("COMMIT")
 
-    def add(self, name: str, enrolments: Sequence[Enrolment]) -> int:
-        """As `Backend.add`."""
-        name, now = checked_name(name), datetime.now(timezone.utc).isoformat(timespec="seconds")
-        if not enrolments:
-            raise ValueError(f"'{name}' is to be enrolled without a recording: give at least one.")
-        if any(one.vector.shape != (self.size,) for one in enrolments):
-            raise ValueError(
-                f"The store's vectors have {self.size} numbers, not the shape {enrolments[0].vector.shape}."
-            )
+    def _add_all(self, voices: Mapping[str, Sequence[Enrolment]], now: str) -> list[int]:
+        counts = []
         with self._writing():
-            self._database.execute("INSERT INTO speakers (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-            (speaker,) = self._database.execute("SELECT id FROM speakers WHERE name = ?", (name,)).fetchone()
-            self._database.executemany(
-                "INSERT INTO recordings (speaker, vector, source, added) VALUES (?, ?, ?, ?)",
-                [(speaker, one.vector.astype("<f4").tobytes(), one.source, now) for one in enrolments],
-            )
-            counted = self._database.execute("SELECT count(*) FROM recordings WHERE speaker = ?", (speaker,)).fetchone()
+            for name, enrolments in voices.items():
+                self._database.execute("INSERT INTO speakers (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+                (speaker,) = self._database.execute("SELECT id FROM speakers WHERE name = ?", (name,)).fetchone()
+                self._database.executemany(
+                    "INSERT INTO recordings (speaker, vector, source, added) VALUES (?, ?, ?, ?)",
+                    [(speaker, one.vector.astype("<f4").tobytes(), one.source, now) for one in enrolments],
+                )
+                counted = self._database.execute("SELECT count(*) FROM recordings WHERE speaker = ?", (speaker,))
+                counts.append(int(counted.fetchone()[0]))
             self._means = None
-            return int(counted[0])
+        return counts
 
     def voices(self) -> list[Voice]:
         """As `Backend.voices`."""
