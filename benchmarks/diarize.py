@@ -64,11 +64,11 @@ print(json.dumps({"seconds": took[0], "cpu_seconds": took[1], "peak": peak(), "s
 class Remembering(Diarizer):
     """Listens to each recording once, whatever is made of it then."""
 
-    def _local(self, recording: Any, settings: Any, bounds: Any, batch_seconds: Any, progress: Any) -> Any:
+    def listen(self, recording: Any, *arguments: Any, **named: Any) -> Any:
         kept = self.__dict__.setdefault("kept", {})
         if recording.name not in kept:
             begun = time.process_time()
-            made = super()._local(recording, settings, None, batch_seconds, progress)
+            made = super().listen(recording, *arguments, **named | {"bounds": None})
             self.__dict__["spent"] = self.__dict__.get("spent", 0.0) + time.process_time() - begun
             kept[recording.name] = made, recording.heard
         made, recording.heard = kept[recording.name]

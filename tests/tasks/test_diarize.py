@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import wavconformer
 from wavconformer import (
@@ -212,6 +215,19 @@ def test_models_of_folders(folders, random):
 def test_another_model_is_refused(folders, model, message):
     with pytest.raises(CheckpointError, match=message):
         diarize(talk(3.0), model=folders.get(model, model), sampling_rate=RATE)
+
+
+@pytest.mark.parametrize("change", ["drop", "cut"])
+def test_weights_that_are_not_whole_are_refused(folders, tmp_path, change):
+    shutil.copytree(folders["frames"], tmp_path / "frames")
+    weights = load_file(tmp_path / "frames" / "model.safetensors")
+    name = "wav2vec2_conformer.encoder.layer_norm.weight"
+    kept = weights.pop(name)
+    if change == "cut":
+        weights[name] = kept[:3].clone()
+    save_file(weights, tmp_path / "frames" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"lacks weights .*encoder.layer_norm.weight"):
+        Diarizer.load(tmp_path / "frames", device="cpu")
 
 
 def test_another_speaker_model_is_refused(folders):

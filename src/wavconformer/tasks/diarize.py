@@ -7,36 +7,28 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource
-from wavconformer.audio.windows import sliding
-from wavconformer.data.frames import encoder_frames
 from wavconformer.data.rttm import stretches
-from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.clusters import Voices, assign, group, ties_between
 from wavconformer.decoding.diarization import Diarization
-from wavconformer.decoding.stitching import NOBODY, Heard, smoothed, stitch
+from wavconformer.decoding.stitching import NOBODY, smoothed, stitch
 from wavconformer.decoding.transcript import SpeakerTurn
-from wavconformer.errors import AudioError, CheckpointError, ConfigError
+from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
-from wavconformer.tasks.batching import ACCELERATOR_SECONDS
 from wavconformer.tasks.embedding import Embedder
+from wavconformer.tasks.listening import Listener, Local
 from wavconformer.tasks.recording import LongRecording, describe, open_recording
-from wavconformer.tasks.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     import torch
 
-    from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
-    from wavconformer.processing import Wav2Vec2FeatureExtractor
     from wavconformer.tasks.speakers import SpeakerStore
 
 Samples = NDArray[np.float32]
@@ -46,12 +38,8 @@ DIARIZATION_MODEL = "diarize"
 
 # What only models with another head have.
 _OTHER_HEADS = ("lm_head.", "projector.", "tdnn.", "objective.", "project_hid.")
-# Windows that are read before any of them runs: enough to share the cores.
-_AHEAD = 8
 # Seconds that somebody must speak in what two windows share, so that it tells who is the same in both.
 _TELLING = 0.5
-# From the loudest to the lowest sample; a window with less is silent.
-_SILENT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -87,15 +75,6 @@ class DiarizationSettings:
 
 
 @dataclass(frozen=True)
-class _Local:
-    """A window as heard, and of each of its columns the voice (D,), with the seconds that it was made of, if any."""
-
-    heard: Heard
-    vectors: list[NDArray[np.float32] | None]
-    seconds: list[float]
-
-
-@dataclass(frozen=True)
 class _Voice:
     """A speaker: the mean vector (D,), if one was needed, and the seconds that it was made of."""
 
@@ -103,34 +82,13 @@ class _Voice:
     seconds: float
 
 
-class Diarizer:
+class Diarizer(Listener):
     """A frame head and a speaker model, ready to tell who speaks when.
 
     In each window of a recording the frame head says who speaks, overlaps included; the speaker model makes a vector
     of each one heard, of the frames where nobody else speaks; the vectors of all windows are grouped into speakers; and
     what overlapping windows say of a frame is put together. (As pyannote.audio 2.1, H. Bredin, Interspeech 2023.)
     """
-
-    def __init__(
-        self,
-        model: Wav2Vec2ConformerForAudioFrameClassification,
-        feature_extractor: Wav2Vec2FeatureExtractor,
-        embedder: Callable[[], Embedder],
-        place: str = "the model",
-    ) -> None:
-        """embedder: gives the speaker model; it is asked once that is needed. place: of the model, for messages.
-
-        Raises CheckpointError where the labels of the model's head don't say who speaks.
-        """
-        self.model = model
-        self.feature_extractor = feature_extractor
-        self.place = place
-        self._load_embedder = embedder
-        self._embedder: Embedder | None = None
-        try:
-            self.labels = SpeakerLabels.of(model.config)
-        except ConfigError as error:
-            raise CheckpointError(f"{place}: {error}") from error
 
     @classmethod
     def load(
@@ -174,22 +132,16 @@ class Diarizer:
                 "task: frame."
             )
 
+        if lost:
+            raise CheckpointError(
+                f"'{place}' lacks weights of its shape, or has them in another: {', '.join(lost[:3])}. Its config.json "
+                "and its weights don't belong together."
+            )
+
         def load_embedder() -> Embedder:
             return Embedder.load(speaker_model, device=device)
 
         return cls(loaded, extractor, load_embedder, str(place))
-
-    @property
-    def embedder(self) -> Embedder:
-        """The speaker model, loaded when it is first asked for."""
-        if self._embedder is None:
-            self._embedder = self._load_embedder()
-        return self._embedder
-
-    @property
-    def sampling_rate(self) -> int:
-        """Samples per second that the model takes, 16,000."""
-        return int(self.feature_extractor.sampling_rate)
 
     def __call__(
         self,
@@ -220,7 +172,14 @@ class Diarizer:
             )
         recording = open_recording(source, self.sampling_rate, sampling_rate, longest=0.0)
         assert isinstance(recording, LongRecording)  # for none is so short
-        local = self._local(recording, chosen, bounds if store is None else None, batch_seconds, progress)
+        local = self.listen(
+            recording,
+            chosen.window_seconds,
+            chosen.step_seconds,
+            bounds=bounds if store is None else None,
+            batch_seconds=batch_seconds,
+            progress=progress,
+        )
         columns, voices = self._speakers(local, chosen, bounds)
         names: list[str | None] = [None] * len(voices)
         if store is not None:
@@ -229,154 +188,10 @@ class Diarizer:
         duration = recording.heard / recording.rate
         return Diarization(turns, duration, tuple(recording.problems))
 
-    def _local(
-        self,
-        recording: LongRecording,
-        settings: DiarizationSettings,
-        bounds: tuple[int, int | None] | None,
-        batch_seconds: float | None,
-        progress: Callable[[float], None],
-    ) -> list[_Local]:
-        """What is heard in each window that has sound, and the voices in it.
-
-        bounds: so many speakers need no vectors where there is but one window; None where vectors are wanted anyway.
-        """
-        config = self.model.config
-        least = config.receptive_field
-        local: list[_Local] = []
-        with closing(recording.blocks()) as blocks:
-            windows = sliding(
-                blocks,
-                self._on_grid(settings.window_seconds) + max(0, config.receptive_field - config.hop_length),
-                self._on_grid(settings.step_seconds),
-                config.hop_length,
-            )
-            while group_ := list(islice(windows, _AHEAD)):
-                is_only = not local and len(group_) == 1  # one window, which has all of the recording
-                loud = [(start, samples) for start, samples in group_ if len(samples) >= least and _has_sound(samples)]
-                heard = self._hear(loud, batch_seconds)
-                if is_only and bounds is not None and all(_is_within(_count(one), bounds) for one in heard):
-                    local += [_Local(one, [None] * one.active.shape[1], [0.0] * one.active.shape[1]) for one in heard]
-                else:
-                    local += self._with_voices(heard, [samples for _, samples in loud])
-                progress(recording.heard / recording.rate)
-        if recording.failure is not None:
-            raise recording.failure
-        if recording.heard < least:
-            raise AudioError(
-                f"{recording.name} is {recording.heard / recording.rate * 1000:.1f} ms long, but the model needs at "
-                f"least {least / recording.rate * 1000:.0f} ms of audio."
-            )
-        return local
-
-    def _on_grid(self, seconds: float) -> int:
-        """So many samples, in whole frames."""
-        hop = self.model.config.hop_length
-        return max(1, round(seconds * self.sampling_rate / hop)) * hop
-
-    def _hear(self, windows: Sequence[tuple[int, Samples]], batch_seconds: float | None) -> list[Heard]:
-        """What the frame head says of windows, each with its first sample's number."""
-        is_cpu = self.model.device.type == "cpu"
-        most = batch_seconds or (0.0 if is_cpu else ACCELERATOR_SECONDS)  # alone, a window fills a core
-        size = max(1, int(most * self.sampling_rate / max((len(samples) for _, samples in windows), default=1)))
-        batches = [windows[first : first + size] for first in range(0, len(windows), size)]
-
-        def run(batch: Sequence[tuple[int, Samples]]) -> list[Heard]:
-            starts = [start for start, _ in batch]
-            return self._heard(starts, self._logits([samples for _, samples in batch]))
-
-        made = side_by_side(run, batches) if is_cpu else map(run, batches)
-        return [heard for batch in made for heard in batch]
-
-    def _heard(self, starts: Sequence[int], logits: Sequence[NDArray[np.float32]]) -> list[Heard]:
-        return [
-            Heard(
-                start // self.model.config.hop_length,
-                self.labels.active(one),
-                np.round(255 * self.labels.probabilities(one)).astype(np.uint8),
-            )
-            for start, one in zip(starts, logits, strict=True)
-        ]
-
-    def _logits(self, waveforms: Sequence[Samples]) -> list[NDArray[np.float32]]:
-        """Logits (T, V) of each waveform (S,), which go through the model together."""
-        import torch
-
-        inputs = self.feature_extractor(
-            list(waveforms),
-            sampling_rate=self.sampling_rate,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        device, mask = self.model.device, inputs["attention_mask"]
-        with torch.inference_mode():
-            logits = self.model(
-                inputs["input_values"].to(device), attention_mask=None if bool(mask.all()) else mask.to(device)
-            ).logits
-        made: NDArray[np.float32] = logits.float().cpu().numpy()
-        if not np.isfinite(made).all():
-            raise CheckpointError(
-                f"{self.place} gives NaN or infinite scores: its weights are broken, or too large for their type. "
-                "`wavconformer check` tells more."
-            )
-        return [row[: self._frames(len(samples))] for row, samples in zip(made, waveforms, strict=True)]
-
-    def _frames(self, samples: int) -> int:
-        return encoder_frames(samples, self.model.config)
-
-    # Voices
-
-    def _with_voices(self, heard: Sequence[Heard], waveforms: Sequence[Samples]) -> list[_Local]:
-        """Windows with the vectors of those who speak in them."""
-        local: list[_Local] = []
-        places: list[tuple[int, int]] = []
-        cuts: list[Samples] = []
-        for number, (window, samples) in enumerate(zip(heard, waveforms, strict=True)):
-            count = window.active.shape[1]
-            local.append(_Local(window, [None] * count, [0.0] * count))
-            for column in np.flatnonzero(window.active.any(0)).tolist():
-                cut, clear = self._cut(window, column, samples)
-                if _has_sound(cut):
-                    local[-1].seconds[column] = clear
-                    places.append((number, column))
-                    cuts.append(cut)
-        if cuts:
-            for (number, column), vector in zip(places, self.embedder.many(cuts), strict=True):
-                local[number].vectors[column] = np.asarray(vector, np.float32)
-        return local
-
-    def _cut(self, window: Heard, column: int, samples: Samples) -> tuple[Samples, float]:
-        """The sound of a window's speaker, and how many seconds of it are without another's.
-
-        Where these are too few for a vector, all of the speaker's sound is taken, over again if need be.
-        """
-        rate = self.sampling_rate
-        least = math.ceil(self.embedder.least_seconds * rate)
-        active = window.active[:, column]
-        alone = self._samples_of(active & (window.active.sum(1) == 1), samples)
-        if len(alone) >= least:
-            return alone, len(alone) / rate
-        every = self._samples_of(active, samples)
-        return np.resize(every, max(least, len(every))) if len(every) else every, len(alone) / rate
-
-    def _samples_of(self, active: NDArray[np.bool_], samples: Samples) -> Samples:
-        """The samples of those frames (T,) of a window."""
-        hop, lead = self.model.config.hop_length, self._lead
-        spoken = [samples[:0]]
-        for start, end, _ in stretches(active[:, None], 1.0):
-            spoken.append(samples[lead + int(start) * hop : lead + int(end) * hop])
-        return np.concatenate(spoken)
-
-    @property
-    def _lead(self) -> int:
-        """Samples before the first frame's own: a frame is of the hop in the middle of what it sees."""
-        return max(0, self.model.config.receptive_field - self.model.config.hop_length) // 2
-
     # Speakers
 
     def _speakers(
-        self, local: Sequence[_Local], settings: DiarizationSettings, bounds: tuple[int, int | None]
+        self, local: Sequence[Local], settings: DiarizationSettings, bounds: tuple[int, int | None]
     ) -> tuple[list[NDArray[np.int64]], list[_Voice]]:
         """Of each window the speaker of each column, and the speakers."""
         columns = [np.full(one.heard.active.shape[1], NOBODY) for one in local]
@@ -390,14 +205,14 @@ class Diarizer:
                 columns[number][column] = speaker
             seconds = np.bincount(labels, voices.seconds, len(vectors))
             return columns, [_Voice(*one) for one in zip(vectors, seconds.tolist(), strict=True)]
-        count = 0  # there is a single window at most, of which each column is somebody
-        for number, one in enumerate(local):
+        count = 0
+        for number, one in enumerate(local[:1]):  # a single window, if any: each column is somebody
             for column in np.flatnonzero(one.heard.active.any(0)).tolist():
                 columns[number][column] = count
                 count += 1
         return columns, [_Voice(None, 0.0)] * count
 
-    def _voices(self, local: Sequence[_Local]) -> tuple[Voices, list[tuple[int, int]]]:
+    def _voices(self, local: Sequence[Local]) -> tuple[Voices, list[tuple[int, int]]]:
         """All voices, and of each its window and column."""
         places = [
             (number, column)
@@ -428,7 +243,7 @@ class Diarizer:
 
     def _turns(
         self,
-        local: Sequence[_Local],
+        local: Sequence[Local],
         columns: Sequence[NDArray[np.int64]],
         names: Sequence[str | None],
         settings: DiarizationSettings,
@@ -485,18 +300,6 @@ def _known(
             store.add(name, vectors[number : number + 1], [describe(source).strip("'")])
             names[number] = name
     return names
-
-
-def _is_within(count: int, bounds: tuple[int, int | None]) -> bool:
-    return bounds[0] <= count and (bounds[1] is None or count <= bounds[1])
-
-
-def _count(heard: Heard) -> int:
-    return int(heard.active.any(0).sum())
-
-
-def _has_sound(samples: Samples) -> bool:
-    return len(samples) > 0 and bool(np.ptp(samples) > _SILENT)
 
 
 @lru_cache(maxsize=1)
