@@ -114,7 +114,10 @@ def test_a_recording_without_words_is_an_empty_line(run, tmp_path):
         out.setsampwidth(2)
         out.setframerate(16_000)
         out.writeframes(bytes(2 * 16_000 * 40))
-    assert run("transcribe", tmp_path / "silence.wav") == (0, "\n", "")
+    said = f"'{tmp_path / 'silence.wav'}': no words in 40.0 s of audio.\n"
+    assert run("transcribe", tmp_path / "silence.wav") == (0, "\n", said)
+    code, out, err = run("transcribe", tmp_path / "silence.wav", "--format", "json")
+    assert (code, json.loads(out)["words"], err) == (0, [], said)
 
 
 def test_the_bar_says_where_a_long_recording_is(monkeypatch):

@@ -15,6 +15,7 @@ SHOWN = {
     "diarize": "speaker1: ",
     "frame_classification": "frames of 40 ms",
     "language_model": "with LM   WHAT IS THE WEATHER IN PARIS SATURDAY",
+    "live": " s  a pause since ",
     "pretraining": "codevector perplexity",
     "sequence_classification": "single label: loss",
     "speakers": "4 vectors of 128",

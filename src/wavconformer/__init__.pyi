@@ -66,8 +66,13 @@ from wavconformer.tasks.diarize import Diarizer as Diarizer
 from wavconformer.tasks.diarize import diarize as diarize
 from wavconformer.tasks.embedding import Embedder as Embedder
 from wavconformer.tasks.embedding import embed as embed
+from wavconformer.tasks.events import EndOfUtterance as EndOfUtterance
+from wavconformer.tasks.events import FinalWords as FinalWords
+from wavconformer.tasks.events import LiveEvent as LiveEvent
+from wavconformer.tasks.events import PartialWords as PartialWords
 from wavconformer.tasks.speakers import Identification as Identification
 from wavconformer.tasks.speakers import SpeakerStore as SpeakerStore
+from wavconformer.tasks.streaming import StreamingTranscriber as StreamingTranscriber
 from wavconformer.tasks.transcribe import SegmentStream as SegmentStream
 from wavconformer.tasks.transcribe import Transcriber as Transcriber
 from wavconformer.tasks.transcribe import load_model as load_model

@@ -107,6 +107,54 @@ def test_speech_is_in_a_window_and_pauses_are_not(spans, sizes):
     assert [(one.start, one.stop) for one in again] == [(one.start, one.stop) for one in windows]
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    spans=st.lists(st.tuples(st.floats(0.05, 1), st.floats(0.15, 4)), min_size=1, max_size=8),
+    pause=st.sampled_from([0.2, 0.3, 0.5]),
+    window=st.sampled_from([0.3, 0.5, 2.0]),
+    size=st.integers(100, 5_000),
+)
+def test_short_windows_are_the_same_however_samples_come(spans, pause, window, size):
+    speech, place = [], 0.0
+    for silence, length in spans:
+        speech.append((place + silence, place + silence + length))
+        place += silence + length
+    audio = np.random.default_rng(0).standard_normal(round((place + 1) * RATE)).astype(np.float32)
+    cutting = Cutting(window_seconds=window, context_seconds=3, lookahead_seconds=0.5, pause_seconds=pause)
+    live, whole = (cut(audio, cutting, Switched(speech), [step]) for step in (size, len(audio)))
+    assert len(live) == len(whole)
+    for one, other in zip(live, whole, strict=True):
+        assert (one.offset, one.start, one.stop, one.closed) == (other.offset, other.start, other.stop, other.closed)
+        assert np.array_equal(one.samples, other.samples)
+        assert one.stop - one.start <= cutting.longest_seconds * RATE
+    # Context reaches back to where the speech begins, no further, and forward to what is looked ahead.
+    begin = 0
+    for before, one in zip([None, *whole], whole, strict=False):
+        begin = one.start if before is None or before.closed else begin
+        assert one.offset == max(begin, one.start - 3 * RATE)
+        if not one.closed:
+            assert one.offset + len(one.samples) <= one.stop + RATE // 2
+
+
+def test_what_is_growing_is_known_before_it_is_a_window():
+    audio = np.arange(10 * RATE, dtype=np.float32)
+    cutting = Cutting(window_seconds=2, context_seconds=1, lookahead_seconds=0.5)
+    windower = Windower(cutting, rate=RATE, hop=HOP, field=FIELD, detector=Switched([(1, 6)]))
+    done = 0
+    for start in range(0, len(audio), 1_600):
+        for window in windower.feed(audio[start : start + 1_600]):
+            done = window.stop
+        growing = windower.growing()
+        if growing is None:
+            assert not RATE * 1.2 < start < RATE * 6
+            continue
+        assert growing.start == done if done else growing.start == pytest.approx(0.8 * RATE, abs=512 + HOP)
+        assert growing.stop == windower.heard == growing.offset + len(growing.samples)
+        assert growing.start - growing.offset <= RATE
+        assert growing.samples[0] == growing.offset
+    assert windower.held < 3 * RATE
+
+
 def test_windows_end_in_pauses_without_context_beyond():
     audio = np.ones(12 * RATE, np.float32)
     speech = [(1.0, 3.0), (3.3, 4.0), (6.0, 8.0)]
@@ -146,9 +194,11 @@ def test_memory_does_not_grow_with_silence_or_speech():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window_seconds": 0.5}, "window_seconds is 0.5"),
+        ({"window_seconds": 0.2}, "window_seconds is 0.2"),
         ({"window_seconds": float("nan")}, "window_seconds is nan"),
         ({"context_seconds": -1}, "context_seconds is -1"),
+        ({"lookahead_seconds": -1}, "lookahead_seconds is -1"),
+        ({"lookahead_seconds": float("inf")}, "lookahead_seconds is inf"),
         ({"pause_seconds": 0.1}, "pause_seconds is 0.1"),
         ({"vad": "best"}, "vad is 'best', but must be one of auto, silero, energy, off"),
     ],

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import wavconformer
-from wavconformer import AudioError, AudioWarning, Cutting, Transcriber, load_audio
+from tasks.told import TEXTS, Sound, Told, spoken
+from wavconformer import AudioError, AudioWarning, Cutting, load_audio
 from wavconformer.tasks import recording as recordings
 from wavconformer.tasks import transcribe as transcribing
 
@@ -29,54 +30,6 @@ def wav(audio: np.ndarray, rate: int = RATE) -> bytes:
         out.setframerate(rate)
         out.writeframes(np.round(audio * 32_767).astype("<i2").tobytes())
     return file.getvalue()
-
-
-# A model that hears what it is told: the token of each frame is a hundred times its first sample. The text is then
-# known to the letter, however the recording is cut, and nothing depends on what the shipped checkpoint can do.
-
-LETTERS = {"<pad>": 0, "|": 4, "E": 5, "T": 6, "A": 7, "O": 8, "N": 9}
-TEXTS = ["TEN TONE", "A NOTE", "EAT", "NEAT TEA TO EAT", "TO A TEE", "ONE"]
-
-
-def spoken(text: str, random: np.random.Generator) -> np.ndarray:
-    """Samples that the model below hears as the text: letters of 20 to 60 ms with blanks of 20 ms between them."""
-    labels: list[int] = []
-    for letter in text.replace(" ", "|"):
-        labels += [LETTERS[letter]] * int(random.integers(1, 4)) + [LETTERS["<pad>"]]
-    # A blank has a sample that isn't 0, so that the detector below can tell it from a pause.
-    return np.repeat(np.maximum(labels, 0.4), 320).astype(np.float32) / 100
-
-
-class Told(Transcriber):
-    """A transcriber with that model."""
-
-    def _scores(self, waveforms, names, multiple=None):
-        scores = []
-        for waveform in waveforms:
-            count = (len(waveform) - 400) // 320 + 1
-            labels = np.round(100 * waveform[: count * 320 : 320]).astype(int)
-            log_probs = np.full((count, 32), -10, np.float32)
-            log_probs[np.arange(count), labels] = -0.1
-            scores.append(log_probs)
-        return scores
-
-
-class Sound:
-    """A detector for which everything but digital silence is speech."""
-
-    frame = 320
-
-    def __init__(self) -> None:
-        self._rest = np.zeros(0, np.float32)
-
-    def feed(self, samples: np.ndarray) -> np.ndarray:
-        samples = np.concatenate([self._rest, samples])
-        count = len(samples) // self.frame
-        self._rest = samples[count * self.frame :]
-        return np.abs(samples[: count * self.frame]).reshape(count, self.frame).max(axis=1) > 0.001
-
-    def finish(self) -> np.ndarray:
-        return self.feed(np.zeros(-len(self._rest) % self.frame, np.float32))
 
 
 @pytest.fixture
@@ -363,6 +316,44 @@ def test_a_rate_that_changes_in_the_middle(transcriber, sample_texts, tmp_path):
     assert transcript.duration == pytest.approx(len(voices) / RATE, abs=0.3)
     assert transcript == transcriber(load_audio(path), sampling_rate=RATE, **SHORT)
     assert transcript.words[-1].end > len(voices) / RATE - 1
+
+
+def test_a_bit_rate_that_varies(transcriber, sample, tmp_path):
+    """MP3 whose frames are as long as what is in them, without a header that says how many there are."""
+    import av
+
+    voice = load_audio(sample)
+    audio = np.concatenate([voice, np.zeros(3 * RATE, np.float32), voice])
+    path = tmp_path / "variable.mp3"
+    with av.open(str(path), "w", format="mp3", options={"write_xing": "0"}) as container:
+        stream = container.add_stream("libmp3lame", rate=RATE, layout="mono")
+        stream.codec_context.qscale = 4
+        frame = av.AudioFrame.from_ndarray(audio[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        packets = [*stream.encode(frame), *stream.encode(None)]
+        assert len({packet.size for packet in packets}) > 3
+        for packet in packets:
+            container.mux(packet)
+    transcript = transcriber(path, window_seconds=4, context_seconds=0.5, vad="silero")
+    assert transcript.duration == pytest.approx(len(audio) / RATE, abs=0.2)
+    first, second = transcript.segments
+    assert first.text == second.text
+    assert second.start - first.start == pytest.approx(3 + len(voice) / RATE, abs=0.1)
+
+
+def test_music_has_no_words_where_the_detector_knows_it(transcriber, random):
+    """Chords of strings that are plucked, four a second, over a drum: minutes are the same bars over and over."""
+    time = np.arange(RATE // 4) / RATE
+    notes = []
+    for number in range(4 * 30):
+        root = 110 * 2 ** (random.integers(0, 12) / 12)
+        chord = sum(
+            np.sin(2 * np.pi * root * part * time) / part for step in (1, 1.25, 1.5) for part in (step, 2 * step)
+        )
+        drum = random.standard_normal(len(time)) * np.exp(-60 * time) * (number % 2)
+        notes.append((chord * np.exp(-6 * time) + drum) * 0.1)
+    audio = np.concatenate(notes).astype(np.float32)
+    assert transcriber(audio, sampling_rate=RATE, vad="silero", **SHORT).words == ()
 
 
 def test_scores_that_are_no_numbers_end_a_long_one_too(joined):

@@ -110,7 +110,7 @@ def stream_audio(
         pieces = _converted(source, source_rate, block_seconds)
     elif is_blocks(source):
         name = "The given blocks"
-        pieces = _from_blocks(source, _checked_rate(source_rate), block_seconds)
+        pieces = _from_blocks(source, checked_rate(source_rate), block_seconds)
     else:
         check_file(source)
         name = name_of(source)
@@ -161,7 +161,18 @@ def _decoded(source: AudioFile, seconds: float, on_loss: Callable[[str], None] |
 
 def _converted(samples: npt.NDArray[Any], rate: int | None, seconds: float) -> Iterator[_Piece]:
     """The samples of an array as float32, in pieces of `seconds`."""
-    rate = _checked_rate(rate)
+    rate = checked_rate(rate)
+    check_samples(samples)
+    size = max(1, round(seconds * rate))
+    return ((rate, as_float(samples[start : start + size])) for start in range(0, len(samples), size))
+
+
+def check_samples(samples: npt.NDArray[Any]) -> None:
+    """ValueError for an array of another shape than (S,), TypeError for what is none or holds no samples."""
+    if not isinstance(samples, np.ndarray):
+        raise TypeError(
+            f"Blocks of samples are numpy arrays (a tensor as tensor.numpy()), not {type(samples).__name__}."
+        )
     if samples.ndim != 1:
         raise ValueError(
             f"An array of samples has one dimension, not the shape {samples.shape}. Mix the channels down first: "
@@ -171,11 +182,10 @@ def _converted(samples: npt.NDArray[Any], rate: int | None, seconds: float) -> I
         raise TypeError(
             f"Samples are floats with full scale ±1, or uint8, int16 or int32 PCM, not {samples.dtype}: convert them."
         )
-    size = max(1, round(seconds * rate))
-    return ((rate, _as_float(samples[start : start + size])) for start in range(0, len(samples), size))
 
 
-def _checked_rate(rate: int | None) -> int:
+def checked_rate(rate: int | None) -> int:
+    """The sampling rate of arrays; ValueError where it is missing or can't be."""
     if rate is None:
         raise ValueError("An array doesn't say its sampling rate: pass source_rate, such as source_rate=16000.")
     if not rate > 0:
@@ -186,10 +196,7 @@ def _checked_rate(rate: int | None) -> int:
 def _from_blocks(blocks: Iterable[npt.NDArray[Any]], rate: int, seconds: float) -> Iterator[_Piece]:
     """The samples of arrays that come one by one, each as `_converted` takes it."""
     for block in blocks:
-        if not isinstance(block, np.ndarray):
-            raise TypeError(
-                f"Blocks of samples are numpy arrays (a tensor as tensor.numpy()), not {type(block).__name__}."
-            )
+        check_samples(block)
         yield from _converted(block, rate, seconds)
 
 
@@ -197,36 +204,53 @@ def _finite(pieces: Iterable[_Piece], name: str) -> Iterator[_Piece]:
     """The pieces as they are; AudioError at the first sample that is NaN or infinite."""
     elapsed = 0.0
     for rate, samples in pieces:
-        finite = np.isfinite(samples)
-        if not finite.all():
-            second = elapsed + int(finite.argmin()) / rate
-            raise AudioError(
-                f"{name}: at {second:.3f} s a sample is NaN or infinite. Make the recording anew, or replace such "
-                "samples (numpy.nan_to_num)."
-            )
+        check_finite(samples, name, elapsed, rate)
         elapsed += len(samples) / rate
         yield rate, samples
+
+
+def check_finite(samples: Samples, name: str, elapsed: float, rate: int) -> None:
+    """AudioError at the first sample that is NaN or infinite. elapsed: seconds before these samples."""
+    finite = np.isfinite(samples)
+    if not finite.all():
+        second = elapsed + int(finite.argmin()) / rate
+        raise AudioError(
+            f"{name}: at {second:.3f} s a sample is NaN or infinite. Make the recording anew, or replace such "
+            "samples (numpy.nan_to_num)."
+        )
+
+
+class Resampler:
+    """From one rate to another, as samples come in; of equal rates they pass untouched."""
+
+    def __init__(self, rate: int, sampling_rate: int) -> None:
+        self._stream = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, quality="HQ")
+
+    def feed(self, samples: Samples) -> Samples:
+        """What is certain with these samples (S,)."""
+        if self._stream is None:
+            return samples
+        resampled: Samples = self._stream.resample_chunk(samples)
+        return resampled
+
+    def finish(self) -> Samples:
+        """What is still held back."""
+        if self._stream is None:
+            return np.zeros(0, np.float32)
+        rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        return rest
 
 
 def _resampled(pieces: Iterable[_Piece], sampling_rate: int) -> Iterator[Samples]:
     """The samples at `sampling_rate`; pieces that have it pass untouched."""
     source_rate = sampling_rate
-    resampler: soxr.ResampleStream | None = None
+    resampler = Resampler(source_rate, sampling_rate)
     for rate, samples in pieces:
         if rate != source_rate:
-            if resampler is not None:
-                yield _rest(resampler)
-            source_rate = rate
-            resampler = None if rate == sampling_rate else soxr.ResampleStream(rate, sampling_rate, 1, quality="HQ")
-        yield samples if resampler is None else resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield _rest(resampler)
-
-
-def _rest(resampler: soxr.ResampleStream) -> Samples:
-    """What the resampler still holds back."""
-    rest: Samples = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-    return rest
+            yield resampler.finish()
+            source_rate, resampler = rate, Resampler(rate, sampling_rate)
+        yield resampler.feed(samples)
+    yield resampler.finish()
 
 
 def _cut(pieces: Iterable[Samples], size: int, name: str) -> Iterator[Samples]:
@@ -267,11 +291,11 @@ def _mixed_down(frame: av.AudioFrame) -> Samples:
     else:
         channels = np.frombuffer(planes[0], dtype, frame.samples * count).reshape(-1, count).T
     with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞ and beyond; told of later, with its place
-        mean: Samples = _as_float(channels).mean(axis=0)
+        mean: Samples = as_float(channels).mean(axis=0)
     return mean
 
 
-def _as_float(samples: npt.NDArray[Any]) -> Samples:
+def as_float(samples: npt.NDArray[Any]) -> Samples:
     """A copy as float32 with full scale ±1. Unsigned PCM is silent at the middle of its range."""
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite; told of later, with its place
         floats = samples.astype(np.float32)

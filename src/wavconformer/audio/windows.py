@@ -19,7 +19,9 @@ from wavconformer.audio.vad import DETECTORS, LEAST_PAUSE, SpeechSpans, VoiceDet
 PAD = 0.2
 """Seconds round speech that belong to it: detectors miss soft beginnings and ends."""
 LONGEST = 1.5
-"""A window is at most so many times as long as it is meant to be, context apart."""
+"""A window is at most so many times as long as it is meant to be, context apart; the shortest have `_ROOM` instead."""
+_ROOM = 0.4  # seconds beyond what a window is meant to be in which a place to cut is sought, at the least
+_SHORTEST = 0.3
 _QUIET = 0.08  # seconds over which loudness is measured where a cut must be made in the middle of speech
 
 
@@ -29,7 +31,8 @@ class Cutting:
 
     window_seconds: speech that goes on for so long is cut at the first moment's rest, or, where there is none, in the
         quietest place before one and a half times that. Recordings no longer than that are one window, all of it.
-    context_seconds: of audio beyond such a cut that the model hears on either side of it.
+    context_seconds: of audio beyond such a cut that the model hears on either side of it, within the same speech.
+    lookahead_seconds: of the side after the cut, where that isn't to be as much as before it.
     pause_seconds: a pause from so long on ends a window, and but for its edges nobody listens to it.
     vad: what finds the pauses: "silero" (needs the extra `vad`), "energy" (loudness against that of its surroundings),
         "off" (nothing is left out, and windows are cut where it is quietest), "auto" for silero where it is installed,
@@ -38,14 +41,17 @@ class Cutting:
 
     window_seconds: float = 20.0
     context_seconds: float = 1.0
+    lookahead_seconds: float | None = None
     pause_seconds: float = 0.5
     vad: str = "auto"
 
     def __post_init__(self) -> None:
-        if not 1.0 <= self.window_seconds < math.inf:
-            raise ValueError(f"window_seconds is {self.window_seconds}, but must be a number from 1 on.")
+        if not _SHORTEST <= self.window_seconds < math.inf:
+            raise ValueError(f"window_seconds is {self.window_seconds}, but must be a number from {_SHORTEST} on.")
         if not 0.0 <= self.context_seconds < math.inf:
             raise ValueError(f"context_seconds is {self.context_seconds}, but must be a number from 0 on.")
+        if self.lookahead_seconds is not None and not 0.0 <= self.lookahead_seconds < math.inf:
+            raise ValueError(f"lookahead_seconds is {self.lookahead_seconds}, but must be a number from 0 on, or None.")
         if not LEAST_PAUSE <= self.pause_seconds < math.inf:
             raise ValueError(f"pause_seconds is {self.pause_seconds}, but must be a number from {LEAST_PAUSE} on.")
         if self.vad not in DETECTORS:
@@ -54,7 +60,12 @@ class Cutting:
     @property
     def longest_seconds(self) -> float:
         """No window is longer, context apart."""
-        return LONGEST * self.window_seconds
+        return max(LONGEST * self.window_seconds, self.window_seconds + _ROOM)
+
+    @property
+    def ahead_seconds(self) -> float:
+        """What the model hears beyond the end of a window that is cut in the middle of speech."""
+        return self.context_seconds if self.lookahead_seconds is None else self.lookahead_seconds
 
 
 @dataclass(frozen=True)
@@ -86,11 +97,11 @@ class Window:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A window to be, and whether speech was cut at either end of it."""
+    """A window to be; begin: where the speech that it is of begins; cut_after: whether that goes on after it."""
 
     start: int
     stop: int
-    cut_before: bool
+    begin: int
     cut_after: bool
 
 
@@ -108,8 +119,11 @@ class Windower:
         self._window = round(cutting.window_seconds * rate)
         self._most = round(cutting.longest_seconds * rate)
         self._context = self._ceiling(round(cutting.context_seconds * rate))
+        self._ahead = self._ceiling(round(cutting.ahead_seconds * rate))
         self._pad = round(PAD * rate)
         self._pause = round(cutting.pause_seconds * rate)
+        # After speech no more than what is there whenever the next may begin: windows don't depend on how samples come.
+        self._pad_after = min(self._pad, self._pause // 2)
         self._detector = detector
         self._spans = None if detector is None else SpeechSpans(detector.frame, rate)
         self._samples = np.zeros(0, np.float32)
@@ -117,7 +131,7 @@ class Windower:
         self._start: int | None = None  # of the window that is growing
         self._last = 0  # where the speech in it that is known of ends
         self._done = 0  # where the window before it ended
-        self._is_cut = False  # whether that was in the middle of speech
+        self._begin = 0  # of the first of the windows since the last pause
         self._planned: list[_Plan] = []
 
     @property
@@ -152,6 +166,21 @@ class Windower:
             self._close(self._start)
         return self._cut_out(final=True)
 
+    def growing(self) -> Window | None:
+        """What has been heard of the speech that isn't in a window yet, with the context before it; None in silence."""
+        start, begin = self._start, self._begin
+        if self._planned:
+            start, begin = self._planned[0].start, self._planned[0].begin
+        if start is None or start >= self.heard:
+            return None
+        offset = max(begin, start - self._context)
+        return Window(self._samples[offset - self._base :].copy(), offset, start, self.heard, False, self._hop)
+
+    @property
+    def held(self) -> int:
+        """Samples that are kept in memory."""
+        return len(self._samples)
+
     # Planning, in samples of the recording
 
     def _speech(self, start: int, until: int) -> None:
@@ -160,12 +189,11 @@ class Windower:
         if self._start is not None and start > self._last:
             rest = self._floor((self._last + start) // 2)
             if start - self._last >= self._pause:
-                self._close(self._start, before=start)
+                self._close(self._start)
             elif rest - self._start >= self._window:
                 self._cut(self._start, rest)
         if self._start is None:
-            self._start = max(self._done, self._floor(max(0, start - self._pad)))
-            self._is_cut = False
+            self._start = self._begin = max(self._done, self._floor(max(0, start - self._pad)))
         while until + self._pad - self._start > self._most:
             place = self._quietest(self._start + self._window, self._start + self._most - self._pad)
             self._cut(self._start, place)
@@ -173,17 +201,13 @@ class Windower:
 
     def _cut(self, start: int, place: int) -> None:
         """Ends the window that began at `start` where speech goes on."""
-        self._planned.append(_Plan(start, place, self._is_cut, cut_after=True))
+        self._planned.append(_Plan(start, place, self._begin, cut_after=True))
         self._start = self._done = place
-        self._is_cut = True
 
-    def _close(self, start: int, before: int | None = None) -> None:
-        """Ends the window that began at `start` in the pause after its last speech; `before`: where the next begins."""
-        stop = self._last + self._pad
-        if before is not None:
-            stop = min(stop, (self._last + before) // 2)
-        self._done = min(self._ceiling(stop), self.heard)
-        self._planned.append(_Plan(start, self._done, self._is_cut, cut_after=False))
+    def _close(self, start: int) -> None:
+        """Ends the window that began at `start` in the pause after its last speech."""
+        self._done = min(self._ceiling(self._last + self._pad_after), self.heard)
+        self._planned.append(_Plan(start, self._done, self._begin, cut_after=False))
         self._start = None
 
     def _quietest(self, low: int, high: int) -> int:
@@ -205,10 +229,10 @@ class Windower:
         while self._planned:
             plan = self._planned[0]
             # The last frame looks beyond the window; without context that is all that may.
-            end = plan.stop + max(self._context if plan.cut_after else 0, self._field - self._hop)
+            end = plan.stop + max(self._ahead if plan.cut_after else 0, self._field - self._hop)
             if end > self.heard and not final:
                 break
-            offset = self._floor(max(0, plan.start - (self._context if plan.cut_before else 0)))
+            offset = max(plan.begin, plan.start - self._context)
             samples = self._samples[offset - self._base : min(end, self.heard) - self._base].copy()
             windows.append(Window(samples, offset, plan.start, plan.stop, not plan.cut_after, self._hop))
             self._planned.pop(0)

@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Each module adds its commands to `app`, in the order of `--help`."""
 
-from wavconformer.cli import transcribe, align, diarize, checkpoints, prepare, train, evaluate, lm, speakers  # noqa: F401, I001
+from wavconformer.cli import transcribe, listen, align, diarize, checkpoints, prepare, train, evaluate, lm, speakers  # noqa: F401, I001
 from wavconformer.cli.app import app, main
 
 __all__ = ["app", "main"]

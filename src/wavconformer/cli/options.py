@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,6 +69,11 @@ TARGET_LANG = typer.Option(help="Language, such as 'fra', of a model with adapte
 QUANTIZATION = typer.Option(help="int8: faster on a CPU, nearly as accurate.")
 ENGINE = typer.Option(help="onnx: run the graph that `export` wrote; by default what MODEL holds.")
 THREADS = typer.Option(min=1, help="CPU threads; by default all cores.")
+LM = typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
+ALPHA = typer.Option(help="Weight of the language model, by default 0.5.")
+BETA = typer.Option(help="Bonus of each word with a language model, by default 1.5.")
+BEAM = typer.Option(min=1, help="Width of the beam search, by default 100.")
+HOTWORD = typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated.")
 
 
 def loaded(
@@ -98,3 +104,42 @@ def use_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def check_decoding(lm: Path | None, alpha: float | None, beta: float | None, hotword: list[str] | None) -> None:
+    """Complains of options for the decoder that don't go together, before a model is loaded."""
+    if lm is None and not (alpha is None and beta is None):
+        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
+    _weights(hotword or [])
+
+
+def use_decoder(
+    transcriber: Transcriber,
+    lm: Path | None,
+    alpha: float | None,
+    beta: float | None,
+    beam: int | None,
+    hotword: list[str] | None,
+) -> None:
+    """Gives the transcriber the decoder that these options ask for."""
+    weights = _weights(hotword or [])
+    if lm is None and beam is None and not weights:
+        return
+    from wavconformer.decoding.beam import BeamSettings
+
+    given = {"alpha": alpha, "beta": beta, "beam_width": beam}
+    settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    with status(f"reading {lm or 'hot words'}"):
+        transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
+
+
+def _weights(options: list[str]) -> dict[str, float]:
+    """Hot words given as TEXT or TEXT=WEIGHT."""
+    weights = {}
+    for option in options:
+        text, sign, weight = option.rpartition("=")
+        try:
+            weights[text if sign else weight] = float(weight) if sign else 10.0
+        except ValueError:
+            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
+    return weights

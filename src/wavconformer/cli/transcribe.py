@@ -11,8 +11,13 @@ import typer
 
 from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import (
+    ALPHA,
+    BEAM,
+    BETA,
     DEVICE,
     ENGINE,
+    HOTWORD,
+    LM,
     MODEL,
     QUANTIZATION,
     TARGET_LANG,
@@ -21,9 +26,11 @@ from wavconformer.cli.options import (
     Format,
     Quantization,
     Vad,
+    check_decoding,
     loaded,
+    use_decoder,
 )
-from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
     from wavconformer.errors import WavConformerError
@@ -72,18 +79,11 @@ def transcribe(
         bool | None,
         typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
     ] = None,
-    lm: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
-    ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the language model, by default 0.5.")] = None,
-    beta: Annotated[
-        float | None, typer.Option(help="Bonus of each word with a language model, by default 1.5.")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(min=1, help="Width of the beam search, by default 100.")] = None,
-    hotword: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated."),
-    ] = None,
+    lm: Annotated[Path | None, LM] = None,
+    alpha: Annotated[float | None, ALPHA] = None,
+    beta: Annotated[float | None, BETA] = None,
+    beam: Annotated[int | None, BEAM] = None,
+    hotword: Annotated[list[str] | None, HOTWORD] = None,
     batch_seconds: Annotated[
         float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
     ] = None,
@@ -117,19 +117,11 @@ def transcribe(
         files, targets = _undone(files, targets)
         if not files:
             return
-    if lm is None and not (alpha is None and beta is None):
-        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
-    weights = _weights(hotword or [])
+    check_decoding(lm, alpha, beta, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    if lm is not None or beam is not None or weights:
-        from wavconformer.decoding.beam import BeamSettings
-
-        given = {"alpha": alpha, "beta": beta, "beam_width": beam}
-        settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        with status(f"reading {lm or 'hot words'}"):
-            transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
+    use_decoder(transcriber, lm, alpha, beta, beam, hotword)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,
@@ -142,7 +134,7 @@ def transcribe(
 
         diarizer = loaded_diarizer(diarization_model, speaker_model, device, None)
     if len(files) == 1 and targets is None and format is Format.txt and diarizer is None:
-        _print_text(transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
+        _print_text(files[0], transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
     # A bar and texts on one screen would get into each other's way.
@@ -161,7 +153,11 @@ def transcribe(
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
-            elif targets is None:
+                progress.advance()
+                continue
+            if not result.words:
+                _tell_of_silence(file, result.duration)
+            if targets is None:
                 typer.echo(_formatted(file, result, format, embed, several=len(files) > 1), nl=False)
             else:
                 from wavconformer.writers import save_transcript
@@ -210,7 +206,7 @@ def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path
     return [file for file, _ in pairs], [target for _, target in pairs]
 
 
-def _print_text(stream: SegmentStream) -> None:
+def _print_text(file: str, stream: SegmentStream) -> None:
     """Prints the text of one recording as it is found; all of it is one line."""
     space = ""
     try:
@@ -223,6 +219,11 @@ def _print_text(stream: SegmentStream) -> None:
             typer.echo()
     if not space:
         typer.echo()
+        _tell_of_silence(file, stream.duration)
+
+
+def _tell_of_silence(file: str, duration: float) -> None:
+    warn(f"'{file}': no words in {duration:.1f} s of audio.")
 
 
 def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | None, *, several: bool) -> str:
@@ -231,15 +232,3 @@ def _formatted(file: str, transcript: Transcript, format: Format, embed: bool | 
     from wavconformer.writers import render
 
     return render(transcript, format.value, name=file, audio=file, embed=embed)
-
-
-def _weights(options: list[str]) -> dict[str, float]:
-    """Hot words given as TEXT or TEXT=WEIGHT."""
-    weights = {}
-    for option in options:
-        text, sign, weight = option.rpartition("=")
-        try:
-            weights[text if sign else weight] = float(weight) if sign else 10.0
-        except ValueError:
-            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
-    return weights

@@ -154,6 +154,17 @@ class BeamDecoder:
         """The words of the best text of a stretch of speech; arguments and errors as those of `hypotheses`."""
         return self.hypotheses(log_probs, first_frame=first_frame)[0].words
 
+    def part(
+        self,
+        log_probs: NDArray[np.floating[Any]],
+        first_frame: int = 0,
+        *,
+        before: Sequence[str] = (),
+        is_last: bool = True,
+    ) -> tuple[Word, ...]:
+        """Those of a part of a sentence: the language model goes on after the words `before`, hot words begin anew."""
+        return self._search(log_probs, 1, first_frame, before, is_last)[0].words
+
     def hypotheses(
         self, log_probs: NDArray[np.floating[Any]], n_best: int = 1, first_frame: int = 0
     ) -> list[Hypothesis]:
@@ -164,6 +175,16 @@ class BeamDecoder:
 
         Raises ValueError for another shape, for NaN, and where n_best isn't positive.
         """
+        return self._search(log_probs, n_best, first_frame, (), is_last=True)
+
+    def _search(
+        self,
+        log_probs: NDArray[np.floating[Any]],
+        n_best: int,
+        first_frame: int,
+        before: Sequence[str],
+        is_last: bool,
+    ) -> list[Hypothesis]:
         frames: NDArray[np.float64] = np.array(log_probs, np.float64)
         if frames.ndim != 2 or frames.shape[1] != len(self.symbols):
             raise ValueError(
@@ -178,7 +199,7 @@ class BeamDecoder:
             alike = [self.blank, *self._silent]
             frames[:, self.blank] = np.logaddexp.reduce(frames[:, alike], axis=1)
             frames[:, self._silent] = -np.inf
-        search = _Search(self, recombines=self.lm is not None and n_best == 1)
+        search = _Search(self, recombines=self.lm is not None and n_best == 1, before=before, is_last=is_last)
         for row in frames:
             search.advance(row)
         return [self._hypothesis(frames, first_frame, *found) for found in search.finish(n_best)]
@@ -272,22 +293,38 @@ class _Search:
     delimiter leaves the text as it is.
     """
 
-    def __init__(self, decoder: BeamDecoder, *, recombines: bool) -> None:
+    def __init__(self, decoder: BeamDecoder, *, recombines: bool, before: Sequence[str], is_last: bool) -> None:
         self._decoder = decoder
         self._recombines = recombines
         self._settings = decoder.settings
+        self._is_last = is_last
         self._scorer: Scorer | None = None if decoder.lm is None else decoder.lm.scorer()
         self._delimiter = -1 if decoder.delimiter is None else decoder.delimiter
         self._table = np.zeros(1024, _PREFIX)
         self._table[0] = (-1, self._delimiter, 0, ROOT, 0, 0.0, 0.0, 0.0, math.nan, 0)
         if self._scorer is not None:
-            self._table[0]["state"] = self._scorer.start(self._settings.score_boundary)
+            self._table[0]["state"] = self._state_after(self._scorer, before)
         self._count = 1
         self._children: dict[int, int] = {}
         self._places = np.full(1025, -1)  # of each prefix in the beam; the last is of the root's parent
         self._places[0] = 0
         self._beams = np.zeros(1, np.int64)
         self._blank, self._token = np.zeros(1), np.full(1, -np.inf)
+
+    def _state_after(self, scorer: Scorer, before: Sequence[str]) -> int:
+        """The language model's state after these words of the sentence, or at its begin."""
+        lm, letters = self._decoder.lm, self._decoder._letters
+        assert lm is not None
+        if letters is None:
+            numbers = [lm.index(word) for word in before]
+        else:
+            written = [letter for word in before for letter in (*word, " ")]
+            tokens = [self._decoder.symbols.index(letter) for letter in written if letter in self._decoder.symbols]
+            numbers = [int(letters[token]) for token in tokens if letters[token] != OUTSIDE]
+        state = scorer.start(self._settings.score_boundary)
+        for number in numbers:
+            state = int(scorer.score(np.array([state]), np.array([number]))[1][0])
+        return state
 
     def advance(self, row: NDArray[np.float64]) -> None:
         """Goes on by one frame of log probabilities (V,)."""
@@ -352,7 +389,7 @@ class _Search:
         within = ~np.isnan(ends["gain"])
         lm = ends["lm"] + np.where(within, ends["gain"], 0.0)
         bonus = ends["bonus"] + decoder.hotwords.last[ends["hot"]]
-        if self._scorer is not None and decoder.lm is not None and settings.score_boundary:
+        if self._scorer is not None and decoder.lm is not None and settings.score_boundary and self._is_last:
             end = decoder.lm.index("</s>")
             if end != UNKNOWN:
                 states = np.where(within, ends["after"], ends["state"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,4 +19,22 @@ class Decoder(Protocol):
 
         log_probs: (T, V) natural logarithms of the posteriors, of a whole recording or of what lies between two pauses.
         first_frame: the recording's frame that the first of them is; times count from the recording's start.
+        """
+
+
+@runtime_checkable
+class PartDecoder(Decoder, Protocol):
+    """A decoder for which a sentence's words depend on each other: it may be given the sentence part by part."""
+
+    def part(
+        self,
+        log_probs: NDArray[np.float32],
+        first_frame: int = 0,
+        *,
+        before: Sequence[str] = (),
+        is_last: bool = True,
+    ) -> tuple[Word, ...]:
+        """The words of a part that begins where a word does. before: words of the same sentence that precede it.
+
+        is_last: whether the sentence ends with it.
         """

@@ -16,10 +16,12 @@ class Frames:
     """Scores of some of a recording's frames.
 
     log_probs: (T, V) natural logarithms of the posteriors. first: number in the recording of the first of them.
+    is_last: of a stretch, whether a pause or the end of the recording follows.
     """
 
     log_probs: NDArray[np.float32]
     first: int
+    is_last: bool = True
 
     @property
     def end(self) -> int:
@@ -35,13 +37,15 @@ class Joiner:
     stretches one by one then gives, word for word, what decoding all frames at once gives.
 
     delimiters: ids of the tokens that part words; for a vocabulary without one, words end where blanks are most.
-    blank: id of the CTC blank. most: frames that may wait where no boundary is found.
+    blank: id of the CTC blank. most: frames that may wait where no boundary is found. least: frames that wait in any
+    case where there are no delimiters, as no boundary is certain then.
     """
 
-    def __init__(self, delimiters: Collection[int], blank: int, most: int = 3_000) -> None:
+    def __init__(self, delimiters: Collection[int], blank: int, most: int = 3_000, least: int = 0) -> None:
         self._delimiters = np.array(sorted(delimiters), np.int64)
         self._blank = blank
         self._most = most
+        self._least = 0 if len(self._delimiters) else least
         self._waiting: list[Frames] = []
 
     def feed(self, frames: Frames, *, closed: bool) -> list[Frames]:
@@ -56,10 +60,17 @@ class Joiner:
         joined = self._joined()
         cut = 0 if joined is None else self._boundary(joined.log_probs)
         if joined is not None and cut:
-            stretches.append(Frames(joined.log_probs[:cut], joined.first))
+            stretches.append(Frames(joined.log_probs[:cut], joined.first, is_last=False))
             rest = joined.log_probs[cut:].copy()  # so that the whole isn't held for the sake of its end
             self._waiting = [Frames(rest, joined.first + cut)] if len(rest) else []
         return stretches
+
+    def waiting(self, frames: Frames) -> Frames:
+        """What waits, with the frames that come next, if they do; all stays as it is."""
+        joined = self._joined()
+        if joined is None or joined.end != frames.first:
+            return frames
+        return Frames(np.concatenate([joined.log_probs, frames.log_probs]), joined.first)
 
     def finish(self) -> list[Frames]:
         """What still waits, at the end or before a pause."""
@@ -74,28 +85,23 @@ class Joiner:
         return self._waiting[0] if self._waiting else None
 
     def _boundary(self, log_probs: NDArray[np.float32]) -> int:
-        """The frame that a new word may begin at: after a delimiter, in the longest silence of the later half.
+        """The frame that a new word may begin at: after the last delimiter.
 
-        0 where there is none and waiting for one is no burden yet.
+        Without delimiters it is the middle of the longest silence of the later half. 0 where there is none and waiting
+        for one is no burden yet.
         """
         labels = log_probs.argmax(-1)
-        parting = np.isin(labels, self._delimiters)
-        quiet = parting | (labels == self._blank)
+        quiet = np.isin(labels, self._delimiters) | (labels == self._blank)
         if quiet.all():
             return len(labels)
-        runs = collapse(quiet.astype(np.int64), np.array([0, len(quiet)]), blank=0)
-        found: list[tuple[bool, int, int]] = []
-        for start, end in zip(runs.starts.tolist(), runs.ends.tolist(), strict=True):
-            if len(self._delimiters):
-                inside = np.flatnonzero(parting[start:end])
-                cut = start + int(inside[-1]) + 1 if len(inside) else 0
-            else:
-                cut = (start + end + 1) // 2
-            if cut:
-                found.append((2 * cut >= len(labels), end - start, cut))
-        if found:
-            return max(found)[-1]
-        if len(labels) < self._most:
+        delimiters = np.flatnonzero(np.isin(labels, self._delimiters))
+        if len(delimiters):
+            return int(delimiters[-1]) + 1
+        if len(labels) < (self._most if len(self._delimiters) else self._least):
             return 0
-        longest = max(zip(runs.ends - runs.starts, runs.starts, runs.ends, strict=True), default=None)
-        return len(labels) if longest is None else int(longest[1] + longest[2] + 1) // 2
+        runs = collapse(quiet.astype(np.int64), np.array([0, len(quiet)]), blank=0)
+        middles = (runs.starts + runs.ends + 1) // 2
+        found = max(zip(2 * middles >= len(labels), runs.ends - runs.starts, middles, strict=True), default=None)
+        if found is not None:
+            return int(found[-1])
+        return len(labels) if len(labels) >= self._most else 0

@@ -21,6 +21,7 @@ from wavconformer.decoding.joining import Frames, Joiner
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.decoding.transcript import Segment, Transcript, segments
+from wavconformer.decoding.utterances import UtteranceDecoder
 from wavconformer.errors import AudioError, CheckpointError, WavConformerError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
@@ -204,15 +205,44 @@ class Transcriber:
 
     def _listen(self, recording: LongRecording, cutting: Cutting, most: float) -> Iterator[Segment]:
         """The segments of a recording that comes in window by window."""
-        delimiters = [number for number, symbol in enumerate(self._symbols) if symbol == " "]
-        joiner = Joiner(delimiters, self.blank)
+        utterances = self.utterances(self.decoder)
         for window, log_probs in self.windows(recording, cutting, most):
-            for stretch in joiner.feed(Frames(log_probs, window.first_frame), closed=window.closed):
-                yield from segments(self.decoder(stretch.log_probs, stretch.first))
-        for stretch in joiner.finish():
-            yield from segments(self.decoder(stretch.log_probs, stretch.first))
+            yield from utterances.feed(Frames(log_probs, window.first_frame), closed=window.closed)
+        yield from utterances.finish()
         if recording.failure is not None:
             raise recording.failure
+
+    def utterances(self, decoder: Decoder) -> UtteranceDecoder:
+        """What makes words of the frames of windows, fresh for a recording."""
+        delimiters = [number for number, symbol in enumerate(self._symbols) if symbol == " "]
+        least = round(Cutting().window_seconds / self._seconds_per_frame)
+        return UtteranceDecoder(decoder, Joiner(delimiters, self.blank, least=least))
+
+    def windower(self, cutting: Cutting) -> Windower:
+        """What cuts a recording into windows, fresh for one. Raises WavConformerError where a detector is missing."""
+        config = self.model.config
+        return Windower(
+            cutting,
+            rate=self.sampling_rate,
+            hop=config.hop_length,
+            field=config.receptive_field,
+            detector=voice_detector(cutting.vad, self.sampling_rate),
+        )
+
+    def hears(self, window: Window) -> bool:
+        """Whether a window has a frame, and isn't digital silence, of which a model makes what it likes."""
+        return len(window.samples) >= self.model.config.receptive_field and bool(np.ptp(window.samples))
+
+    def frames_of(self, window: Window, name: str) -> tuple[LogProbs, LogProbs]:
+        """Log-probabilities (T, V) of a window's own frames, and of those after them that its samples hold.
+
+        Raises CheckpointError where they are not numbers.
+        """
+        (log_probs,) = self._scores([window.samples], name, round(STEP_SECONDS * self.sampling_rate))
+        config = self.model.config
+        count = (len(window.samples) - config.receptive_field) // config.hop_length + 1
+        kept = window.kept
+        return log_probs[kept].copy(), log_probs[kept.stop : count].copy()
 
     def windows(
         self, recording: LongRecording, cutting: Cutting, batch_seconds: float | None = None
@@ -231,19 +261,12 @@ class Transcriber:
 
         They wait for more of them until twice as much audio has been read, no longer: nobody knows when it comes.
         """
-        config = self.model.config
-        windower = Windower(
-            cutting,
-            rate=self.sampling_rate,
-            hop=config.hop_length,
-            field=config.receptive_field,
-            detector=voice_detector(cutting.vad, self.sampling_rate),
-        )
+        windower = self.windower(cutting)
         samples = most * self.sampling_rate
         group: list[Window] = []
         begun = 0
         for windows in _windows(windower, blocks):
-            for window in filter(_has_sound, windows):
+            for window in filter(self.hears, windows):
                 if group and sum(len(other.samples) for other in group) + len(window.samples) > samples:
                     yield group
                     group = []
@@ -443,10 +466,6 @@ class Transcriber:
             ).logits
             log_probs: LogProbs = torch.log_softmax(logits.float(), -1).cpu().numpy()
             return log_probs, bool(logits.isfinite().all())
-
-
-def _has_sound(window: Window) -> bool:
-    return bool(np.ptp(window.samples))
 
 
 def _windows(windower: Windower, blocks: Iterable[NDArray[np.float32]]) -> Iterator[list[Window]]:
