@@ -44,9 +44,9 @@ import sys, numpy as np
 from wavconformer.store import Enrolment, open_backend
 place, writer, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 random = np.random.default_rng(int(writer))
-with open_backend(place, model="none", size=192, create=True) as store:
+with open_backend(place, model="none", size=128, create=True) as store:
     for number in range(count):
-        vector = random.standard_normal(192).astype(np.float32)
+        vector = random.standard_normal(128).astype(np.float32)
         name = f"both {number % 50}" if number % 2 else f"{writer} alone {number}"
         store.add(name, [Enrolment(vector / np.linalg.norm(vector), f"{writer}-{number}")])
 """
@@ -206,7 +206,7 @@ def identification(spoken: Spoken, strangers: Spoken, embedder: Embedder, calibr
     return result
 
 
-def large(voices: int, size: int = 192) -> dict[str, Any]:
+def large(voices: int, size: int = 128) -> dict[str, Any]:
     """Query times of a store of so many voices."""
     random = np.random.default_rng(0)
     vectors = random.standard_normal((voices, size)).astype(np.float32)

@@ -250,12 +250,23 @@ def test_a_store_that_somebody_holds_is_waited_for_and_then_told(tmp_path, monke
         holder.execute("ROLLBACK")
         holder.close()
         assert store.add("Ann", enrolments(vectors(1))) == 1
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_store_that_is_being_made_is_waited_for(tmp_path, monkeypatch, lock):
     place = tmp_path / "new.db"
-    holder = sqlite3.connect(place, isolation_level=None)
+    holder = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
     holder.execute("PRAGMA user_version = 1")
-    holder.execute("BEGIN EXCLUSIVE")
+    holder.execute(f"BEGIN {lock}")
+    monkeypatch.setattr("wavconformer.store.sqlite._PATIENCE", 0.05)
     with pytest.raises(DataError, match="another process is holding it"):
         made(place)
+    monkeypatch.setattr("wavconformer.store.sqlite._PATIENCE", 30.0)
+    later = threading.Timer(0.1, holder.rollback)
+    later.start()
+    with made(place) as store:
+        assert store.voices() == []
+    later.join()
     holder.close()
 
 

@@ -1,0 +1,250 @@
+"""The one model, and what the threads of all requests want it to compute: gathered, sorted by length, in batches."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.errors import ConfigError, WavConformerError
+from wavconformer.processing.vocabulary import is_nested
+from wavconformer.serve.work import Work
+from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
+from wavconformer.tasks.side_by_side import MOST
+from wavconformer.tasks.transcribe import STEP_SECONDS, LogProbs, Transcriber
+
+Waveform = NDArray[np.float32]
+
+
+@dataclass(eq=False)
+class _Item:
+    """One waveform (S,) that waits for its scores."""
+
+    waveform: Waveform
+    name: str
+    language: str | None
+    work: Work
+    scores: Future[LogProbs] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Batcher:
+    """Runs a model for many threads.
+
+    A waveform waits `window_seconds` for others; then it goes with those of like length that are there. The oldest goes
+    first. On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        *,
+        window_seconds: float,
+        languages: Sequence[str] = (),
+        workers: int | None = None,
+        on_batch: Callable[[int, float, float], None] = lambda size, seconds, took: None,
+    ) -> None:
+        """`languages`: that may be asked for, besides the one that the model was loaded with.
+
+        on_batch: is told of each batch how many went, their seconds of audio, and the seconds that it took.
+
+        Raises CheckpointError and ValueError where the model has no adapter for a language.
+        """
+        self._first = transcriber
+        self.language = _language(transcriber)
+        self._languages = {self.language: transcriber}
+        for language in languages:
+            self._languages[language] = _with_language(transcriber, language)
+        _use(transcriber, self.language)
+        self._window = window_seconds
+        self._on_batch = on_batch
+        self._items: list[_Item] = []
+        self._changed = threading.Condition()
+        self._running = 0
+        self._closed = False
+        is_graph = isinstance(transcriber.model, OnnxModel)
+        is_cpu = isinstance(transcriber.model, OnnxModel) or transcriber.model.device.type == "cpu"
+        self._most = CPU_SECONDS if is_cpu else ACCELERATOR_SECONDS
+        count, threads = workers or 1, None
+        if is_cpu and not is_graph:
+            import torch
+
+            cores = torch.get_num_threads()
+            count = workers or min(cores, MOST)
+            threads = max(1, cores // count)
+        self._threads = [
+            threading.Thread(target=self._run, args=(threads,), name=f"batches-{number}", daemon=True)
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __len__(self) -> int:
+        """Waveforms that wait."""
+        return len(self._items)
+
+    def close(self) -> None:
+        """Ends its threads, when they have done what waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that may be asked for by name."""
+        return tuple(language for language in self._languages if language is not None)
+
+    def transcriber(self, language: str | None = None) -> Transcriber:
+        """The model's transcriber for one of its languages, by default for the one that it was loaded with."""
+        return self._languages[self.language if language is None else language]
+
+    def scores(self, waveforms: Sequence[Waveform], name: str, language: str | None, work: Work) -> list[LogProbs]:
+        """Log-probabilities (T, V) of each waveform (S,), when its turn has come. The thread waits for them.
+
+        Raises Stopped where the work has to stop, and what the model's `Transcriber` raises.
+        """
+        work.check()
+        items = [_Item(waveform, name, self.language if language is None else language, work) for waveform in waveforms]
+        with self._changed:
+            self._items += items
+            self._changed.notify_all()
+        try:
+            return [work.wait(item.scores) for item in items]
+        finally:
+            for item in items:
+                item.scores.cancel()
+
+    # The threads
+
+    def _run(self, threads: int | None) -> None:
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        while True:
+            group = self._next()
+            if group is None:
+                return
+            try:
+                self._compute(group)
+            finally:
+                with self._changed:
+                    self._running -= 1
+                    self._changed.notify_all()
+
+    def _next(self) -> list[_Item] | None:
+        """The next batch, with the model in its language; None where there is none and none will come."""
+        with self._changed:
+            while True:
+                self._items = [item for item in self._items if not (item.scores.cancelled() or item.work.over())]
+                if not self._items:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                    continue
+                oldest = self._items[0]
+                group = self._company(oldest)
+                patience = oldest.arrived + self._window - time.monotonic()
+                if patience > 0 and not self._is_full(group):
+                    self._changed.wait(patience)
+                    continue
+                if oldest.language != self._now():
+                    if self._running:
+                        self._changed.wait()
+                        continue
+                    _use(self._first, oldest.language)
+                self._items = [item for item in self._items if item not in group]
+                self._running += 1
+                return group
+
+    def _company(self, oldest: _Item) -> list[_Item]:
+        """The waiting items that go with the oldest."""
+        able = [item for item in self._items if item.language == oldest.language]
+        rate = self._first.sampling_rate
+        groups = batches([len(item.waveform) / rate for item in able], self._most)
+        group = next(group for group in groups if 0 in group)
+        return [able[number] for number in group]
+
+    def _is_full(self, group: list[_Item]) -> bool:
+        longest = max(len(item.waveform) for item in group) / self._first.sampling_rate
+        return longest * (len(group) + 1) > self._most
+
+    def _compute(self, group: list[_Item]) -> None:
+        """Gives each its scores, or its error: where a batch fails, each goes alone."""
+        # A future that is cancelled now stays so; another can't be cancelled any more.
+        group = [item for item in group if item.scores.set_running_or_notify_cancel()]
+        if not group:
+            return
+        begun = time.monotonic()
+        self._attempt(group)
+        seconds = sum(len(item.waveform) for item in group) / self._first.sampling_rate
+        self._on_batch(len(group), seconds, time.monotonic() - begun)
+
+    def _attempt(self, group: list[_Item]) -> None:
+        transcriber = self._languages[group[0].language]
+        step = round(STEP_SECONDS * transcriber.sampling_rate)
+        names = " and ".join(dict.fromkeys(item.name for item in group))
+        try:
+            made = Transcriber._scores(transcriber, [item.waveform for item in group], names, step)
+        except WavConformerError as error:
+            if len(group) == 1:
+                group[0].scores.set_exception(error)
+                return
+            for item in group:
+                self._attempt([item])
+        except Exception as error:  # noqa: BLE001 - theirs who wait: this thread serves others
+            for item in group:
+                item.scores.set_exception(error)
+        else:
+            for item, log_probs in zip(group, made, strict=True):
+                item.scores.set_result(log_probs)
+
+    def _now(self) -> str | None:
+        return _language(self._first)
+
+
+class RequestTranscriber(Transcriber):
+    """A transcriber of the one model, for one request: what it computes goes through the batcher, while it may."""
+
+    def __init__(self, batcher: Batcher, language: str | None, work: Work) -> None:
+        # A view of the one there is: the model and all that was worked out of its vocabulary are the same.
+        vars(self).update(vars(batcher.transcriber(language)))
+        self._batcher, self._language, self._work = batcher, language, work
+
+    def _scores(self, waveforms: list[Waveform], names: str, multiple: int | None = None) -> list[LogProbs]:
+        try:
+            return self._batcher.scores(waveforms, names, self._language, self._work)
+        except CancelledError:
+            self._work.check()
+            raise
+
+
+def _language(transcriber: Transcriber) -> str | None:
+    return None if isinstance(transcriber.model, OnnxModel) else transcriber.model.target_lang
+
+
+def _use(transcriber: Transcriber, language: str | None) -> None:
+    """Puts the model into a language."""
+    if isinstance(transcriber.model, OnnxModel) or language in (None, transcriber.model.target_lang):
+        return
+    transcriber.model.load_adapter(language)
+
+
+def _with_language(transcriber: Transcriber, language: str) -> Transcriber:
+    """A transcriber of the same model for another language, which the model then is in."""
+    if isinstance(transcriber.model, OnnxModel):
+        raise ConfigError(f"{transcriber.name} is a graph: it has the one language that it was exported with.")
+    transcriber.model.load_adapter(language)
+    processor = copy.deepcopy(transcriber.processor)
+    if is_nested(processor.tokenizer.vocab):
+        processor.tokenizer.set_target_lang(language)
+    return Transcriber(transcriber.model, processor, transcriber.name)

@@ -1,0 +1,168 @@
+"""The one model behind all requests."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from tests.serve.servers import wait_for
+
+import wavconformer
+from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.errors import AudioError, ConfigError
+from wavconformer.serve.batcher import Batcher, RequestTranscriber
+from wavconformer.serve.work import Reason, Stopped, Work
+
+RATE = 16_000
+
+
+@pytest.fixture
+def batches():
+    return []
+
+
+@pytest.fixture
+def batcher(transcriber, batches):
+    batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
+    yield batcher
+    batcher.close()
+
+
+def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher, batches, transcriber, random):
+    lengths = (16_000, 15_500, 40_000, 39_000, 16_400)
+    waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in lengths]
+    alone = [transcriber._scores([waveform], "it")[0] for waveform in waveforms]
+    with ThreadPoolExecutor(5) as pool:
+        made = list(pool.map(lambda waveform: batcher.scores([waveform], "it", None, Work())[0], waveforms))
+    for scores, expected, length in zip(made, alone, lengths, strict=True):
+        frames = (length - 400) // 320 + 1
+        np.testing.assert_allclose(scores[:frames], expected[:frames], atol=1e-4)
+    batcher.close()
+    assert sorted(size for size, _, _ in batches) == [2, 3]
+    assert sum(seconds for _, seconds, _ in batches) == pytest.approx(sum(lengths) / RATE)
+
+
+def test_a_full_batch_waits_no_longer(transcriber, random):
+    batcher = Batcher(transcriber, window_seconds=3600)
+    try:
+        waveform = random.normal(0, 0.1, 8 * RATE).astype(np.float32)
+        assert len(batcher.scores([waveform], "it", None, Work())) == 1
+    finally:
+        batcher.close()
+
+
+def test_the_one_at_fault_has_the_error(batcher, random):
+    good = random.normal(0, 0.1, RATE).astype(np.float32)
+    bad = np.full(RATE, np.nan, np.float32)
+    with ThreadPoolExecutor(2) as pool:
+        fine = pool.submit(batcher.scores, [good], "good", None, Work())
+        broken = pool.submit(batcher.scores, [bad], "bad", None, Work())
+        assert len(fine.result()) == 1
+        with pytest.raises(AudioError, match="bad"):
+            broken.result()
+
+
+def test_an_error_of_the_model_reaches_who_asked(batcher, monkeypatch, random):
+    def fail(*arguments):
+        raise RuntimeError("the model is broken")
+
+    monkeypatch.setattr(wavconformer.Transcriber, "_scores", fail)
+    with pytest.raises(RuntimeError, match="is broken"):
+        batcher.scores([random.normal(0, 0.1, RATE).astype(np.float32)], "it", None, Work())
+    monkeypatch.undo()
+    assert batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
+
+
+def test_who_stops_waits_no_longer(batcher, batches, monkeypatch, random):
+    waveform = random.normal(0, 0.1, RATE).astype(np.float32)
+    work = Work()
+    work.stop(Reason.GONE)
+    with pytest.raises(Stopped):
+        batcher.scores([waveform], "it", None, work)
+    going, go = threading.Event(), threading.Event()
+    scores = wavconformer.Transcriber._scores
+
+    def slow(*arguments):
+        going.set()
+        go.wait()
+        return scores(*arguments)
+
+    monkeypatch.setattr(wavconformer.Transcriber, "_scores", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(batcher.scores, [waveform], "it", None, Work())
+        going.wait()
+        work = Work()
+        second = pool.submit(batcher.scores, [waveform[:-100]], "it", None, work)
+        wait_for(lambda: len(batcher) or len(batches))
+        work.stop(Reason.CANCELLED)
+        with pytest.raises(Stopped, match="cancelled"):
+            second.result()
+        go.set()
+        assert len(first.result()) == 1
+
+
+def test_the_time_of_work_is_over():
+    work = Work(0.0)
+    wait_for(work.over)
+    with pytest.raises(Stopped) as caught:
+        work.check()
+    assert caught.value.reason is Reason.TIME
+
+
+def test_languages_take_turns(tmp_path, transcriber, sample):
+    """Each request hears its language's adapter and reads its language's vocabulary."""
+    torch.manual_seed(0)
+    config = wavconformer.Wav2Vec2ConformerConfig.preset("tiny", vocab_size=32, adapter_attn_dim=4)
+    model = wavconformer.Wav2Vec2ConformerForCTC(config)
+    model.save_pretrained(tmp_path)
+    model.save_adapter(tmp_path, "eng")
+    model.lm_head.bias.data[7] += 9
+    model.save_adapter(tmp_path, "fra")
+    transcriber.processor.save_pretrained(tmp_path)
+    flat = transcriber.processor.tokenizer.get_vocab()
+    nested = {"eng": flat, "fra": {token if len(token) > 1 else token.lower(): index for token, index in flat.items()}}
+    (tmp_path / "vocab.json").write_text(json.dumps(nested))
+    alone = {
+        language: wavconformer.load_model(tmp_path, device="cpu", target_lang=language)(sample).text
+        for language in ("eng", "fra")
+    }
+    assert alone["fra"] == alone["fra"].lower() != alone["eng"].lower()
+    loaded = wavconformer.load_model(tmp_path, device="cpu", target_lang="eng")
+    batcher = Batcher(loaded, window_seconds=0.0, languages=("fra",), workers=2)
+    try:
+        assert batcher.languages == ("eng", "fra")
+        asked = ["eng", "fra", None, "fra", "eng"]
+        with ThreadPoolExecutor(5) as pool:
+            made = list(pool.map(lambda language: RequestTranscriber(batcher, language, Work())(sample).text, asked))
+        assert made == [alone[language or "eng"] for language in asked]
+    finally:
+        batcher.close()
+
+
+class Graph(OnnxModel):
+    """A graph, as far as a batcher can tell."""
+
+    def __init__(self, model):
+        self.config, self._model = model.config, model
+
+    def __call__(self, input_values, attention_mask):
+        with torch.inference_mode():
+            return self._model(torch.from_numpy(input_values), torch.from_numpy(attention_mask)).logits.numpy()
+
+
+def test_languages_that_aren_t_there(transcriber):
+    with pytest.raises(ValueError, match="no language adapters"):
+        Batcher(transcriber, window_seconds=0, languages=("fra",))
+    graph = wavconformer.Transcriber(Graph(transcriber.model), transcriber.processor)
+    with pytest.raises(ConfigError, match="is a graph"):
+        Batcher(graph, window_seconds=0, languages=("fra",))
+    batcher = Batcher(graph, window_seconds=0)
+    try:
+        assert batcher.languages == ()
+        assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
+    finally:
+        batcher.close()
