@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wavconformer.cli.app import app
+from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import (
     ALPHA,
     BATCH_SECONDS,
@@ -37,6 +37,8 @@ from wavconformer.cli.outputs import output_files
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
+    from wavconformer.errors import WavConformerError
+    from wavconformer.tasks.diarize import Diarizer
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
 
 # Those of which several can stand one after the other.
@@ -83,6 +85,16 @@ def transcribe(
     beam: Annotated[int | None, BEAM] = None,
     hotword: Annotated[list[str] | None, HOTWORD] = None,
     batch_seconds: Annotated[float | None, BATCH_SECONDS] = None,
+    diarize: Annotated[
+        bool, typer.Option("--diarize", help="Tell whose each word is too: txt, json, srt, vtt, tsv and html show it.")
+    ] = False,
+    speakers: Annotated[int | None, typer.Option(min=1, help="With --diarize: how many people speak.")] = None,
+    diarization_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what hears who speaks; by default what ships along.")
+    ] = None,
+    speaker_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what tells voices apart; by default what ships along.")
+    ] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
     """Turn recordings of any length into text.
@@ -92,6 +104,10 @@ def transcribe(
     """
     if len(files) > 1 and output is None and format not in _JOINABLE:
         raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
+    if not diarize and not (speakers is None and diarization_model is None and speaker_model is None):
+        raise typer.BadParameter("--speakers, --diarization-model and --speaker-model go with --diarize.")
+    if diarize and format is Format.txt and len(files) > 1 and output is None:
+        raise typer.BadParameter("several recordings by speaker don't make one txt: give an --output folder.")
     files, targets = output_files(files, output, format.value, resume=resume)
     if not files:
         return
@@ -106,7 +122,12 @@ def transcribe(
         "pause_seconds": pause_seconds,
         "vad": vad.value,
     }
-    if len(files) == 1 and targets is None and format is Format.txt:
+    diarizer = None
+    if diarize:
+        from wavconformer.cli.diarize import loaded_diarizer
+
+        diarizer = loaded_diarizer(diarization_model, speaker_model, device, None)
+    if len(files) == 1 and targets is None and format is Format.txt and diarizer is None:
         _print_text(files[0], transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
@@ -121,6 +142,8 @@ def transcribe(
             **cutting,
         )
         for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            if diarizer is not None and isinstance(result, Transcript):
+                result = _with_speakers(result, diarizer, file, speakers, raises=context.obj["debug"])
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
@@ -139,6 +162,20 @@ def transcribe(
         if len(files) > 1:
             err.print(f"[red]{failed} of {len(files)} recordings could not be transcribed.[/red]")
         raise typer.Exit(1)
+
+
+def _with_speakers(
+    transcript: Transcript, diarizer: Diarizer, file: str, speakers: int | None, *, raises: bool
+) -> Transcript | WavConformerError | OSError | ValueError:
+    """The transcript with whose each word is, or why there is none."""
+    from wavconformer.decoding.diarization import by_speaker
+
+    try:
+        return by_speaker(transcript, diarizer(file, speakers=speakers))
+    except INPUT_ERRORS as error:
+        if raises:
+            raise
+        return error
 
 
 def _print_text(file: str, stream: SegmentStream) -> None:
