@@ -15,11 +15,11 @@ from wavconformer.checkpoint.adapters import save_adapter
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.checkpoint.weights import save_tensors
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.corpus import Corpus
 from wavconformer.data.examine import read_tokenizer
 from wavconformer.errors import CheckpointError, ConfigError, DataError
 from wavconformer.files import Source, write_json
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
-from wavconformer.training.batches import class_names
 from wavconformer.training.filterbank import set_filterbank
 from wavconformer.training.lora import add_lora, peft_config, peft_tensors
 from wavconformer.training.recipe import Recipe
@@ -103,6 +103,7 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
         model = cls(Wav2Vec2ConformerConfig.preset(settings.preset, **values))
         if settings.filterbank:
             set_filterbank(model)
+        _shorten_classes(model)
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     else:
         model = _loaded(cls, init, values, tokenizer)
@@ -129,6 +130,17 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return Start(model, extractor, tokenizer, labels, recipe)
+
+
+def class_names(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the classes that a recipe tells apart, in order; for x-vectors speakers where there are no labels."""
+    if recipe.data.labels or recipe.task not in ("sequence", "xvector"):
+        return recipe.data.labels
+    utterances = iter(Corpus.open(*recipe.data.train))
+    if recipe.task == "sequence":
+        return tuple(sorted({one.label for one in utterances if one.label is not None}))
+    names = (one.label or one.speaker for one in utterances)
+    return tuple(sorted({name for name in names if name is not None}))
 
 
 def _tokenizer(recipe: Recipe, init: str | None) -> Wav2Vec2CTCTokenizer:
@@ -179,6 +191,8 @@ def _loaded(
             name, config=stored.copy(**values), output_loading_info=True, ignore_mismatched_sizes=True
         )
     prefix = f"{cls.base_model_prefix}."
+    if "objective.weight" in {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}:
+        _shorten_classes(model)
     wrong = [key for key, _, _ in info["mismatched_keys"] if key.startswith(prefix)]
     if wrong:
         raise CheckpointError(f"model.config doesn't fit '{name}': {', '.join(wrong[:5])} have other shapes there.")
@@ -188,3 +202,12 @@ def _loaded(
         if before != tokenizer.get_vocab() and not info["mismatched_keys"]:
             model.init_weights(skip=model.base_model)  # as many letters, but others
     return model
+
+
+def _shorten_classes(model: PreTrained) -> None:
+    """Lets new class vectors of AM-softmax begin short, which sees directions alone: Adam's steps turn them faster.
+
+    At their usual length of √D they hardly move, and the embeddings must learn random directions by heart.
+    """
+    if isinstance(model, models.Wav2Vec2ConformerForXVector):
+        model.objective.weight.data.mul_(model.config.initializer_range)
