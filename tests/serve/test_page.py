@@ -59,7 +59,7 @@ def test_strings_that_elements_name_are_there() -> None:
     named = set(re.findall(r'data-(?:text|label)="([^"]+)"', index))
     english, chinese = strings.split("  zh: {")
     for language in (english, chinese):
-        keys = set(re.findall(r'^    "?([\w.]+)"?: "', language, re.MULTILINE))
+        keys = set(re.findall(r'^    "?([\w.]+)"?:', language, re.MULTILINE))
         assert named <= keys
 
 
