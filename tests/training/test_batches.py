@@ -16,15 +16,21 @@ from tests.data.corpora import RATE, write_audio
 from tests.model.builders import SHAPE
 
 import wavconformer
-from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+from wavconformer import (
+    Wav2Vec2ConformerConfig,
+    Wav2Vec2ConformerForCTC,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+)
 from wavconformer.data.corpus import Corpus
 from wavconformer.data.prepare import prepare
 from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
 from wavconformer.training import examples as loading
-from wavconformer.training.batches import Batches, class_names, training_batches, validation_batches
+from wavconformer.training.batches import ALONE, Batches, Share, training_batches, validation_batches
 from wavconformer.training.examples import Batch
 from wavconformer.training.recipe import Augmentation, Data, Recipe, Trainer
+from wavconformer.training.starting import Start, class_names
 
 TASKS = ("ctc", "sequence", "frame", "xvector", "pretrain")
 MODELS = {
@@ -90,8 +96,12 @@ def recipe_of(folder: Path, task: str = "ctc", **trainer) -> Recipe:
     )
 
 
-def batches_of(recipe: Recipe, config, **processes) -> Batches:
-    return training_batches(recipe, config, EXTRACTOR, TOKENIZER, **processes)
+def start_of(recipe: Recipe, config, tokenizer=TOKENIZER) -> Start:
+    return Start(Wav2Vec2ConformerForCTC(config), EXTRACTOR, tokenizer, class_names(recipe), recipe)
+
+
+def batches_of(recipe: Recipe, config, share: Share = ALONE) -> Batches:
+    return training_batches(start_of(recipe, config), share)
 
 
 def assert_same(one: Batch, other: Batch) -> None:
@@ -143,7 +153,7 @@ def test_joined_utterances_have_one_text(corpus, config):
     plain = dataclasses.replace(recipe, augmentation=Augmentation())
     spoken = sum(batch.seconds for batch in islice(batches_of(plain, config), len(apart)))
     assert sum(batch.seconds for batch in together) > spoken + silence  # and silence before and behind
-    held_out = validation_batches(joining, config, EXTRACTOR, TOKENIZER)
+    held_out = validation_batches(start_of(joining, config))
     assert all("+" not in name for batch in held_out.once() for name in batch.ids)
 
 
@@ -246,6 +256,43 @@ def test_recordings_without_turns_are_skipped(corpus, config, tmp_path):
     assert "data.rttm has no recording 'u01'" in batch.skipped[0].reason
 
 
+def test_a_crop_has_its_own_part_of_the_turns(corpus, config, tmp_path):
+    turns = [("a", 0.0, 0.4), ("b", 0.2, 0.9), ("c", 0.5, 0.52), ("a", 0.6, 5.0)]
+    (tmp_path / "who.rttm").write_text(
+        "".join(
+            f"SPEAKER u{number:02d} 1 {start} {end - start} <NA> <NA> {who} <NA> <NA>\n"
+            for number in range(24)
+            for who, start, end in turns
+        )
+    )
+    recipe = recipe_of(corpus, "frame")
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, rttm=str(tmp_path / "who.rttm"), crop_seconds=0.5),
+        augmentation=Augmentation(),
+    )
+    examples = batches_of(recipe, config.copy(num_labels=2)).examples
+    longest = int(np.argmax(examples.corpus.seconds))
+    starts = set()
+    for epoch in range(6):
+        batch = examples.batch(epoch, [longest])
+        labels = batch.inputs["labels"][0].numpy()
+        assert batch.seconds == pytest.approx(0.5) and labels.shape == (24, 2)
+        fits = []
+        for start in np.arange(0.0, examples.corpus[longest].seconds - 0.49, 0.001):
+            middles = start + 0.02 * np.arange(24) + 0.0125
+            spoken = {
+                who: np.any([(middles >= begin) & (middles < end) for one, begin, end in turns if one == who], axis=0)
+                for who in "ab"  # c says least in any crop, and there are but two outputs
+            }
+            for order in ("ab", "ba"):
+                if all((labels[:, column] == spoken[who]).all() for column, who in enumerate(order)):
+                    fits.append(round(float(start), 2))
+        assert fits
+        starts.add(fits[0])
+    assert len(starts) > 3
+
+
 @pytest.mark.parametrize(
     ("task", "data", "message"),
     [
@@ -263,7 +310,7 @@ def test_data_that_will_not_do(corpus, config, task, data, message):
 
 def test_ctc_without_a_tokenizer_is_refused(corpus, config):
     with pytest.raises(DataError, match="CTC needs a tokenizer"):
-        training_batches(recipe_of(corpus), config, EXTRACTOR)
+        training_batches(start_of(recipe_of(corpus), config, tokenizer=None))
 
 
 # --- position
@@ -318,11 +365,12 @@ ITEM = Utterance(id="x", audio="/none")
 
 
 def test_nothing_is_drawn_from_global_sources_of_randomness(corpus, config):
+    streams = [batches_of(recipe_of(corpus, "pretrain", workers=workers), config) for workers in (0, 1)]
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    for workers in (0, 1):
-        for _ in islice(batches_of(recipe_of(corpus, "pretrain", workers=workers), config), 2):
+    for stream in streams:
+        for _ in islice(stream, 2):
             pass
     assert torch.equal(before[0], torch.get_rng_state())
     np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
@@ -341,7 +389,7 @@ def test_a_position_in_other_data_is_refused(corpus, config):
 @pytest.mark.parametrize(("world", "accumulate"), [(2, 1), (3, 2)])
 def test_processes_share_an_epoch(corpus, config, world, accumulate):
     recipe = recipe_of(corpus, accumulate=accumulate)
-    processes = [batches_of(recipe, config, rank=rank, world=world) for rank in range(world)]
+    processes = [batches_of(recipe, config, Share(rank, world)) for rank in range(world)]
     assert len({len(one) for one in processes}) == 1
     assert len(processes[0]) % accumulate == 0
     ids = [name for one in processes for batch in islice(one, len(one)) for name in batch.ids]
@@ -349,7 +397,7 @@ def test_processes_share_an_epoch(corpus, config, world, accumulate):
 
 
 def test_two_processes_and_two_accumulated_batches_make_the_same_updates(corpus, config):
-    two = [batches_of(recipe_of(corpus), config, rank=rank, world=2) for rank in range(2)]
+    two = [batches_of(recipe_of(corpus), config, Share(rank, 2)) for rank in range(2)]
     one = batches_of(recipe_of(corpus, accumulate=2), config)
     assert one.members == 2
     assert len(one) == 2 * len(two[0])
@@ -366,7 +414,7 @@ def test_a_position_within_an_update_belongs_to_its_processes(corpus, config):
     one = batches_of(recipe_of(corpus, accumulate=2), config)
     next(iter(one))
     assert one.state_dict()["member"] == 1
-    two = batches_of(recipe_of(corpus), config, rank=0, world=2)
+    two = batches_of(recipe_of(corpus), config, Share(0, 2))
     with pytest.raises(DataError, match="lies within an update of 1 processes"):
         two.load_state_dict(one.state_dict())
 
@@ -374,9 +422,9 @@ def test_a_position_within_an_update_belongs_to_its_processes(corpus, config):
 def test_a_rank_that_is_none_is_refused(corpus, config):
     batches = batches_of(recipe_of(corpus), config)
     with pytest.raises(ValueError, match="rank 2 of 2 processes"):
-        Batches(batches.examples, batches.plan, rank=2, world=2)
+        Batches(batches.examples, batches.plan, Share(2, 2))
     with pytest.raises(ValueError, match="rank 0 of 2 processes doesn't fit a plan with 1 batches"):
-        Batches(batches.examples, batches.plan, rank=0, world=2)
+        Batches(batches.examples, batches.plan, Share(0, 2))
 
 
 def test_batches_can_be_made_in_spawned_processes(corpus, config):
@@ -403,7 +451,7 @@ def test_of_a_long_recording_only_the_crop_is_decoded(corpus, config, monkeypatc
 def test_validation_gives_each_utterance_once_as_it_is(corpus, config):
     recipe = recipe_of(corpus)
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, max_seconds=1.0))
-    processes = [validation_batches(recipe, config, EXTRACTOR, TOKENIZER, rank=rank, world=2) for rank in range(2)]
+    processes = [validation_batches(start_of(recipe, config), Share(rank, 2)) for rank in range(2)]
     seen: dict[str, int] = {}
     for one in processes:
         before = one.state_dict()

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 from tests.training.synthetic import STILL, make_corpus, recipe_of
 
 from wavconformer import DataError
 from wavconformer.errors import TrainingError
-from wavconformer.training import loop as module
 from wavconformer.training.guards import SkippedShare, check_collapse
 from wavconformer.training.loop import Loop, Task
-from wavconformer.training.metrics import read_metrics
+from wavconformer.training.metrics import read_lines, read_metrics
 from wavconformer.training.pretrain import Pretrain
-from wavconformer.training.recipe import Pretraining
+from wavconformer.training.recipe import Pretraining, Recipe, write_recipe
 from wavconformer.training.starting import Start
+
+
+def shown(recipe: Recipe, task: Task) -> str:
+    """What a run to its end shows to who looks on."""
+    console = Console(file=io.StringIO(), width=500)
+    Loop(recipe, task).run(console)
+    return console.file.getvalue()
 
 
 class Poison(Task):
@@ -46,7 +57,7 @@ def names(folder: Path) -> list[str]:
 
 def test_an_update_that_is_not_finite_is_left_out(tones, tmp_path):
     recipe = recipe_of(tones, tmp_path, config=STILL, max_steps=6, save_every=1, keep_last=9)
-    Loop(recipe, Poison(2)).run()
+    assert "Update 3 is left out: loss nan, gradient nan." in shown(recipe, Poison(2))
     (said,) = [line for line in read_metrics(tmp_path) if line["kind"] == "skipped"]
     assert (said["step"], said["reason"], said["loss"]) == (3, "not finite", "nan")
     assert set(said["utterances"]) <= {f"u{number}" for number in range(8)} and len(said["utterances"]) == 4
@@ -54,6 +65,27 @@ def test_an_update_that_is_not_finite_is_left_out(tones, tmp_path):
     last = load_file(tmp_path / "checkpoint-000006" / "model.safetensors")
     assert all(value.isfinite().all() for value in last.values())
     assert [line["step"] for line in read_metrics(tmp_path) if line["kind"] == "train"] == [1, 2, 4, 5, 6]
+
+
+class Overflow(Task):
+    """Makes the gradient of the third update infinite; its loss stays as it is."""
+
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        if step == 2:
+            weight = loop.model.lm_head.weight
+            hook = weight.register_hook(lambda gradient: hook.remove() or torch.full_like(gradient, torch.inf))
+        return {}
+
+
+def test_a_gradient_that_is_not_finite_counts_as_such(tones, tmp_path):
+    recipe = recipe_of(tones, tmp_path, config=STILL, max_steps=4, save_every=1, keep_last=9)
+    assert "gradient inf." in shown(recipe, Overflow())
+    (said,) = [line for line in read_metrics(tmp_path) if line["kind"] == "skipped"]
+    assert (said["step"], said["grad_norm"], len(said["utterances"])) == (3, "inf", 4)
+    assert 0 < said["loss"] < 100
+    assert names(tmp_path) == [f"checkpoint-{step:06d}" for step in (1, 2, 4)]
+    saved = load_file(tmp_path / "checkpoint-000004" / "model.safetensors")
+    assert all(value.isfinite().all() for value in saved.values())
 
 
 def test_ten_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tones, tmp_path):
@@ -74,8 +106,11 @@ def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
         Loop(recipe_of(corpus, tmp_path / "run"), Task()).run()
     for said in ("1 of ", "max_skipped allows 1.0% of the 8", "u3: its text needs 60 frames, its audio makes 49"):
         assert said in str(caught.value)
-    Loop(recipe_of(corpus, tmp_path / "lenient", max_skipped=0.2), Task()).run()
-    lines = [json.loads(line) for line in (tmp_path / "lenient" / "skipped.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in read_lines(tmp_path / "run" / "skipped.jsonl")] == ["u3"]
+    told = shown(recipe_of(corpus, tmp_path / "lenient", max_skipped=0.2), Task())
+    assert told.count("'u3' is skipped: its text needs 60 frames, its audio makes 49.") == 1
+    assert "5 of 40 utterances were skipped" in told
+    lines = read_lines(tmp_path / "lenient" / "skipped.jsonl")
     assert len(lines) == 5 and {line["id"] for line in lines} == {"u3"}  # five epochs
     assert [line["skipped"] for line in read_metrics(tmp_path / "lenient") if "skipped" in line][-1] == 5
 
@@ -124,7 +159,29 @@ def test_codebooks_that_collapse_stop_pretraining(tones, tmp_path):
     assert lines[-1]["accuracy"] == 0.0  # of equal codes none is told from another
 
 
-def test_a_model_that_only_guesses_stops_pretraining():
+class Guess(Pretrain):
+    """Has the model say the same of all frames."""
+
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        if step >= 3:
+            loop.model.project_hid.weight.data.zero_()
+        return super().before_update(loop, step)
+
+
+def test_a_model_that_only_guesses_stops_pretraining(tones, tmp_path):
+    settings = Pretraining(watch_after=4, least_perplexity=0.0, least_accuracy=4.0)
+    recipe = recipe_of(
+        tones, tmp_path, task="pretrain", config={"mask_time_prob": 0.5, "mask_time_length": 4}, max_steps=12,
+        pretraining=settings, save_every=2,
+    )  # fmt: skip
+    with pytest.raises(TrainingError) as caught:
+        Loop(recipe, Guess()).run()
+    for said in ("Update 4", "of the masked frames", "chance would be 16.67%", "Lower optim.lr", "watch_after"):
+        assert said in str(caught.value)
+    assert names(tmp_path) == ["checkpoint-000002"]
+
+
+def test_what_counts_as_guessing():
     settings = Pretraining(watch_after=100)
     check_collapse(settings, 99, 2.0, 0.0, 100)
     check_collapse(settings, 100, 40.0, 0.02, 100)
@@ -170,18 +227,50 @@ def test_older_checkpoints_make_room(tones, tmp_path, monkeypatch):
     assert "checkpoint-000006" in names(tmp_path)
 
 
-def test_a_disk_that_fills_up_between_checkpoints(tones, tmp_path, monkeypatch):
-    write = module.MetricsLog.write
+class FullLog(Task):
+    """Has metrics.jsonl end on a device without room, in the fifth update."""
 
-    def full(self, kind, step, values):
-        if step == 5:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, kind, step, values)
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        if step == 4:
+            (loop.folder / "metrics.jsonl").unlink()
+            (loop.folder / "metrics.jsonl").symlink_to("/dev/full")
+        return {}
 
-    monkeypatch.setattr(module.MetricsLog, "write", full)
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
+def test_a_disk_that_fills_up_between_checkpoints(tones, tmp_path):
     with pytest.raises(TrainingError, match="is full, at update 5") as caught:
-        Loop(recipe_of(tones, tmp_path, save_every=2), Task()).run()
+        Loop(recipe_of(tones, tmp_path, save_every=2), FullLog()).run()
     assert "checkpoint-000005' is kept" in str(caught.value)
+
+
+# What a user types, on a disk of its own: a run until it is full; room; the same with --resume.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=900k tmpfs "$1" || exit
+"$0" -m wavconformer finetune "$2"; echo "code $?"; ls -A "$1/run"
+mount -o remount,size=20m "$1"
+"$0" -m wavconformer finetune "$2" --resume; echo "code $?"; ls -A "$1/run"
+"""
+
+
+def test_a_disk_that_is_full_in_earnest(tones, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own = ["unshare", "--user", "--map-root-user", "--mount"]  # mounted in a namespace, gone when it ends
+    if shutil.which(own[0]) is None or subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no file systems of its own can be had here")
+    recipe = write_recipe(recipe_of(tones, disk / "run", max_steps=3, save_every=1), tmp_path)
+    done = subprocess.run(
+        [*own, "sh", "-c", ON_A_SMALL_DISK, sys.executable, str(disk), str(recipe)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    full, _, gone_on = done.stdout.removeprefix("code ").partition("code ")
+    assert full.split()[:-1] == ["1", "checkpoint-000001", "metrics.jsonl", "recipe.yaml"]  # and what the next prints
+    said = " ".join(done.stderr.split())
+    assert f"The disk that '{disk}/run' is on is full: update 2 couldn't be saved." in said
+    assert "checkpoint-000001' is kept. Make room, and go on with --resume." in said
+    assert "Traceback" not in said
+    assert gone_on.split()[0] == "0" and {"checkpoint-000003", "model", "curves.png"} <= set(gone_on.split())
 
 
 def test_other_errors_of_the_disk_are_told_as_they_are(tones, tmp_path, monkeypatch):

@@ -66,6 +66,8 @@ def test_only_small_weights_are_trained_and_saved(base, other, tmp_path, kind):
     assert (base / "model.safetensors").stat().st_size > 150_000
     assert json.loads((outcome.model / "base.json").read_text())["base"] == str(base)
 
+    with pytest.raises(CheckpointError, match="no whole weights: `wavconformer merge FOLDER OUTPUT`"):
+        wavconformer.load_model(outcome.model, device="cpu")
     merged = merge(outcome.model, tmp_path / "merged")
     whole = wavconformer.Wav2Vec2ConformerForCTC.from_pretrained(merged)
     loop.model.eval()

@@ -108,6 +108,11 @@ def find_weight_files(source: Source, use_safetensors: bool | None = None) -> li
             f"{source} holds a graph, model.onnx, and no weights: `wavconformer transcribe --model` runs it, all else "
             "needs the checkpoint that it was exported from."
         )
+    if source.find("base.json") is not None:
+        raise CheckpointError(
+            f"{source} holds what was trained beside a checkpoint, an adapter or low-rank matrices, and no whole "
+            "weights: `wavconformer merge FOLDER OUTPUT` makes one checkpoint of both."
+        )
     source.require("config.json")  # says so where there isn't even that
     raise CheckpointError(
         f"{source} has a config.json but no weights: expected {' or '.join(plain)}, or their shards with an index."

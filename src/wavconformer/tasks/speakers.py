@@ -82,6 +82,10 @@ class SpeakerStore:
         """What the model's scores mean, where that is known."""
         return calibration_for(self.embedder, self._given)
 
+    def make(self) -> None:
+        """Makes the store where there is none. Raises DataError for one of another model, and for a damaged one."""
+        self._open(create=True)
+
     def enroll(self, name: str, sources: Sequence[AudioSource], *, sampling_rate: int | None = None) -> int:
         """Adds recordings of somebody, all of them or, where one can't be used, none; returns how many there are now.
 

@@ -5,45 +5,50 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.corpus import Corpus
 from wavconformer.errors import DataError
-from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 from wavconformer.training.examples import Batch, Examples
 from wavconformer.training.plan import BatchPlan
-from wavconformer.training.recipe import Recipe
+from wavconformer.training.starting import Start
 
 _Key = tuple[int, NDArray[np.int64]]  # epoch, and the numbers of a batch's utterances
+
+
+@dataclass(frozen=True)
+class Share:
+    """Whose batches they are: of process `rank` of `world`.
+
+    pin_memory: whether they lie in memory that an accelerator copies from at once.
+    """
+
+    rank: int = 0
+    world: int = 1
+    pin_memory: bool = False
+
+
+ALONE = Share()
 
 
 class Batches:
     """The batches of one process among several, epoch after epoch, from any position on.
 
-    examples: makes the batches. plan: says which there are.
-    rank, world: this process and how many there are; the plan's group is a multiple of `world`.
+    examples: makes the batches. plan: says which there are; its group is a multiple of `share.world`.
+    share: which of them this process has.
     workers: processes that make batches ahead of their use; 0 for none besides this one.
-    pin_memory: whether batches lie in memory that an accelerator copies from at once.
 
     Iterating never ends: it goes on behind the last batch that was given out. `epoch`, `update` and `member` are the
     position of the next one: the members of an update are the batches that this process accumulates for it.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        plan: BatchPlan,
-        *,
-        rank: int = 0,
-        world: int = 1,
-        workers: int = 0,
-        pin_memory: bool = False,
-    ) -> None:
+    def __init__(self, examples: Examples, plan: BatchPlan, share: Share = ALONE, *, workers: int = 0) -> None:
+        rank, world = share.rank, share.world
         if not 0 <= rank < world or plan.group % world:
             raise ValueError(
                 f"rank {rank} of {world} processes doesn't fit a plan with {plan.group} batches an update."
@@ -53,7 +58,7 @@ class Batches:
         self.epoch, self.update, self.member = 0, 0, 0
         self._rank, self._world = rank, world
         self._workers = workers
-        self._pin_memory = pin_memory
+        self._pin_memory = share.pin_memory
 
     @property
     def members(self) -> int:
@@ -129,28 +134,19 @@ class Batches:
         )
 
 
-def training_batches(
-    recipe: Recipe,
-    config: Wav2Vec2ConformerConfig,
-    feature_extractor: Wav2Vec2FeatureExtractor,
-    tokenizer: Wav2Vec2CTCTokenizer | None = None,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    pin_memory: bool = False,
-) -> Batches:
-    """The batches that a recipe trains on, for one of `world` processes.
+def training_batches(start: Start, share: Share = ALONE) -> Batches:
+    """The batches that a run trains on.
 
     Raises DataError where the data isn't prepared, too little for so many processes, or lacks what the task needs.
     """
-    data, trainer = recipe.data, recipe.trainer
+    data, trainer = start.recipe.data, start.recipe.trainer
     if not data.train:
         raise DataError("data.train names no manifest: give what `wavconformer prepare` wrote.")
-    examples = _examples(data.train, recipe, config, feature_extractor, tokenizer, is_training=True)
+    examples = Examples(start, Corpus.open(*data.train))
     plan = BatchPlan(
         examples.corpus.seconds,
         batch_seconds=trainer.batch_seconds,
-        group=world * trainer.accumulate,
+        group=share.world * trainer.accumulate,
         buckets=data.buckets,
         shortest=data.min_seconds,
         longest=data.max_seconds if data.crop_seconds is None else math.inf,
@@ -159,64 +155,25 @@ def training_batches(
         seed=trainer.seed,
         sorted_epochs=data.sorted_epochs,
     )
-    return Batches(examples, plan, rank=rank, world=world, workers=trainer.workers, pin_memory=pin_memory)
+    return Batches(examples, plan, share, workers=trainer.workers)
 
 
-def validation_batches(
-    recipe: Recipe,
-    config: Wav2Vec2ConformerConfig,
-    feature_extractor: Wav2Vec2FeatureExtractor,
-    tokenizer: Wav2Vec2CTCTokenizer | None = None,
-    *,
-    rank: int = 0,
-    world: int = 1,
-    pin_memory: bool = False,
-) -> Batches:
-    """The batches that a recipe is evaluated on, each utterance once, nothing left out or augmented; see `once`.
+def validation_batches(start: Start, share: Share = ALONE) -> Batches:
+    """The batches that a run is evaluated on, each utterance once, nothing left out or augmented; see `once`.
 
     Raises as `training_batches`.
     """
-    examples = _examples(recipe.data.valid, recipe, config, feature_extractor, tokenizer, is_training=False)
+    data, trainer = start.recipe.data, start.recipe.trainer
+    examples = Examples(start, Corpus.open(*data.valid), is_training=False)
     plan = BatchPlan(
         examples.corpus.seconds,
-        batch_seconds=recipe.trainer.batch_seconds,
-        group=world,
-        buckets=recipe.data.buckets,
+        batch_seconds=trainer.batch_seconds,
+        group=share.world,
+        buckets=data.buckets,
         crop_seconds=examples.crop_seconds,
         seed=None,
     )
-    return Batches(examples, plan, rank=rank, world=world, workers=recipe.trainer.workers, pin_memory=pin_memory)
-
-
-def class_names(recipe: Recipe) -> tuple[str, ...]:
-    """Names of the classes that a recipe tells apart, in order; for x-vectors speakers where there are no labels."""
-    if recipe.data.labels or recipe.task not in ("sequence", "xvector"):
-        return recipe.data.labels
-    utterances = iter(Corpus.open(*recipe.data.train))
-    if recipe.task == "sequence":
-        return tuple(sorted({one.label for one in utterances if one.label is not None}))
-    names = (one.label or one.speaker for one in utterances)
-    return tuple(sorted({name for name in names if name is not None}))
-
-
-def _examples(
-    manifests: tuple[str, ...],
-    recipe: Recipe,
-    config: Wav2Vec2ConformerConfig,
-    feature_extractor: Wav2Vec2FeatureExtractor,
-    tokenizer: Wav2Vec2CTCTokenizer | None,
-    *,
-    is_training: bool,
-) -> Examples:
-    return Examples(
-        Corpus.open(*manifests),
-        recipe,
-        config,
-        feature_extractor,
-        tokenizer,
-        labels=class_names(recipe),
-        is_training=is_training,
-    )
+    return Batches(examples, plan, share, workers=trainer.workers)
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -14,17 +14,32 @@ METRICS_FILE = "metrics.jsonl"
 CURVES_FILE = "curves.png"
 
 
-class MetricsLog:
-    """Lines of metrics.jsonl, each with its step and kind: train, valid or skipped.
+class StepLog:
+    """A file of JSON lines, each with its step.
 
     step: where the run goes on; later lines, of a run that was killed, are dropped.
     """
 
+    def __init__(self, path: Path, step: int = 0) -> None:
+        self.path = path
+        if path.is_file():
+            kept = [line for line in read_lines(path) if line["step"] <= step]
+            write_text(path, "".join(map(_line, kept)))
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line({"step": step, **values}))
+
+
+class MetricsLog:
+    """Lines of metrics.jsonl, each with its step and kind: train, valid or skipped; and TensorBoard's files.
+
+    step: as with `StepLog`.
+    """
+
     def __init__(self, folder: Path, *, tensorboard: bool, step: int = 0) -> None:
-        self.path = folder / METRICS_FILE
-        if self.path.is_file():
-            kept = [line for line in read_metrics(folder) if line["step"] <= step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._lines = StepLog(folder / METRICS_FILE, step)
         self._board: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -33,9 +48,7 @@ class MetricsLog:
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Writes one line."""
-        line = {"step": step, "kind": kind, **{key: _rounded(value) for key, value in values.items()}}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._lines.write(step, {"kind": kind, **{key: _rounded(value) for key, value in values.items()}})
         if self._board is not None and kind != "skipped":
             for key, value in values.items():
                 if isinstance(value, (int, float)):
@@ -47,21 +60,30 @@ class MetricsLog:
             self._board.close()
 
 
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
 def _rounded(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else str(value)  # JSON has no NaN
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; one that a crash cut off is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `StepLog`; one that a crash cut off is left out."""
     lines = []
-    for text in (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return read_lines(folder / METRICS_FILE)
 
 
 def draw_curves(folder: Path) -> Path | None:

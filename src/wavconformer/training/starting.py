@@ -15,11 +15,11 @@ from wavconformer.checkpoint.adapters import save_adapter
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.checkpoint.weights import save_tensors
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.data.corpus import Corpus
 from wavconformer.data.examine import read_tokenizer
 from wavconformer.errors import CheckpointError, ConfigError, DataError
 from wavconformer.files import Source, write_json
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
-from wavconformer.training.batches import class_names
 from wavconformer.training.filterbank import set_filterbank
 from wavconformer.training.lora import add_lora, peft_config, peft_tensors
 from wavconformer.training.recipe import Recipe
@@ -130,6 +130,17 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     return Start(model, extractor, tokenizer, labels, recipe)
+
+
+def class_names(recipe: Recipe) -> tuple[str, ...]:
+    """Names of the classes that a recipe tells apart, in order; for x-vectors speakers where there are no labels."""
+    if recipe.data.labels or recipe.task not in ("sequence", "xvector"):
+        return recipe.data.labels
+    utterances = iter(Corpus.open(*recipe.data.train))
+    if recipe.task == "sequence":
+        return tuple(sorted({one.label for one in utterances if one.label is not None}))
+    names = (one.label or one.speaker for one in utterances)
+    return tuple(sorted({name for name in names if name is not None}))
 
 
 def _tokenizer(recipe: Recipe, init: str | None) -> Wav2Vec2CTCTokenizer:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wavconformer.data.rttm import Turn, stretches
+from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.text import greedy_text
 from wavconformer.scoring.classes import score_classes
 from wavconformer.scoring.diarization import score_diarization
@@ -19,6 +20,7 @@ from wavconformer.scoring.words import Normalisation, score_words
 from wavconformer.training.batches import Batches
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.objectives import Objective
+from wavconformer.training.processes import Processes
 from wavconformer.training.starting import Start
 
 RESAMPLES = 1000  # of the intervals of error rates
@@ -33,7 +35,24 @@ METRICS: dict[str, tuple[str, ...]] = {
 }
 """What the best checkpoint of each task can be told by; of accuracy the highest is best, of others the lowest."""
 
-Gather = Callable[[list[Any]], list[Any]]
+
+@dataclass
+class Best:
+    """The best evaluation of a run so far. name: what it is told by. score: the lower the better; metrics: all."""
+
+    name: str
+    score: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def improves(self, metrics: dict[str, float]) -> bool:
+        """Whether an evaluation is better than all before it, whose place it then takes."""
+        if self.name not in metrics:
+            return False
+        score = -metrics[self.name] if self.name == "accuracy" else metrics[self.name]
+        if not np.isfinite(score) or (self.score is not None and score >= self.score):
+            return False
+        self.score, self.metrics = score, metrics
+        return True
 
 
 @dataclass
@@ -48,13 +67,8 @@ class Held:
     usage: Any = None  # (G, E) how often each code was chosen
 
 
-def validate(
-    objective: Objective, batches: Batches, start: Start, device: torch.device, gather: Gather
-) -> dict[str, float]:
-    """Losses and scores of the model on held-out data, all processes together, the same in each.
-
-    gather: has the lists of all processes, one behind the other.
-    """
+def validate(objective: Objective, batches: Batches, start: Start, processes: Processes) -> dict[str, float]:
+    """Losses and scores of the model on held-out data, all processes together, the same in each."""
     held = Held()
     was_training = objective.training
     objective.eval()
@@ -63,10 +77,10 @@ def validate(
             for batch in batches.once():
                 held.skipped += batch.skipped
                 if len(batch):
-                    _take_in(held, objective, batch.to(device), start)
+                    _take_in(held, objective, batch.to(processes.device), start)
     finally:
         objective.train(was_training)
-    shares: list[Held] = gather([held])
+    shares: list[Held] = processes.gather([held])
     sums = _added([share.sums for share in shares])
     counts = _added([share.counts for share in shares])
     metrics: dict[str, float] = {"utterances": sum(share.utterances for share in shares)}
@@ -148,10 +162,12 @@ def _turns(objective: Objective, batch: Batch, logits: Tensor) -> list[tuple[lis
     found = []
     hop = objective.model.config.hop_length / 16_000
     lengths = objective.frame_lengths(batch.inputs).tolist()
+    speakers = SpeakerLabels.of(objective.model.config)
     for number, (name, length) in enumerate(zip(batch.ids, lengths, strict=True)):
-        sides = (batch.inputs["labels"][number, :length] > 0.5, logits[number, :length] > 0)
+        labels = batch.inputs["labels"][number, :length].cpu().numpy()
+        sides = (labels > 0.5, speakers.active(logits[number, :length].float().cpu().numpy()))
         true, heard = (
-            [Turn(name, begin, end, f"speaker{column}") for begin, end, column in stretches(side.cpu().numpy(), hop)]
+            [Turn(name, begin, end, f"speaker{column}") for begin, end, column in stretches(side, hop)]
             for side in sides
         )
         found.append((true, heard, length * hop))
