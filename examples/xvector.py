@@ -22,5 +22,5 @@ embeddings = torch.nn.functional.normalize(embeddings, dim=-1)
 
 # the resulting embeddings can be used for cosine similarity-based retrieval
 similarity = torch.nn.functional.cosine_similarity(embeddings[0], embeddings[1], dim=-1)
-threshold = 0.7  # the optimal threshold depends on the data
+threshold = 0.26  # the optimal threshold depends on the data: `wavconformer calibrate` finds it
 print(f"similarity {similarity:.2f}: {'the same speaker' if similarity >= threshold else 'not the same speaker'}")

@@ -21,7 +21,7 @@ SHOWN = {
     "sequence_classification": "seven\nsingle label: loss",
     "speakers": "4 vectors of 128",
     "subtitles": "00:00:0",
-    "xvector": "similarity 0.",
+    "xvector": "not the same speaker",
 }
 
 
