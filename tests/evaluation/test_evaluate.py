@@ -19,9 +19,9 @@ from wavconformer import (
     DataError,
     Wav2Vec2ConformerForSequenceClassification,
     WavConformerError,
-    cli,
     load_audio,
 )
+from wavconformer.cli.evaluate import Normalise
 from wavconformer.evaluation import evaluate as module
 from wavconformer.evaluation.data import Utterance
 from wavconformer.evaluation.evaluate import evaluate
@@ -388,7 +388,7 @@ def test_every_kind_has_a_journal():
 
 
 def test_the_command_knows_every_normalisation():
-    assert [one.value for one in cli.Normalise] == [one.value for one in Normalisation]
+    assert [one.value for one in Normalise] == [one.value for one in Normalisation]
 
 
 def test_what_would_fail_at_the_end_fails_at_once(manifest, checkpoints, tmp_path, monkeypatch):
