@@ -141,9 +141,9 @@ def test_context_brings_a_cut_recording_nearer_to_the_whole(transcriber, sample_
     whole = transcriber(audio, sampling_rate=RATE, window_seconds=30).text
     differences = []
     for context in (0.0, 2.0):
-        text = transcriber(audio, sampling_rate=RATE, vad="off", window_seconds=2, context_seconds=context).text
+        text = transcriber(audio, sampling_rate=RATE, vad="off", window_seconds=1, context_seconds=context).text
         differences.append(1 - SequenceMatcher(None, whole, text, autojunk=False).ratio())
-    assert differences[1] < differences[0]
+    assert differences[1] < differences[0] / 2
 
 
 # Streams
