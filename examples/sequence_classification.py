@@ -1,29 +1,28 @@
-"""One answer for an utterance: a classification head on the shipped backbone, its answer and its loss."""
+"""One answer for an utterance: the shipped keyword model's, its loss; then a new head with several labels at once."""
 
 import torch
 
 from wavconformer import AutoFeatureExtractor, Wav2Vec2ConformerForSequenceClassification, load_audio
 from wavconformer.files import samples
 
-# The head is new (the shipped checkpoint has none) and says so in a warning: train it before you believe it.
-feature_extractor = AutoFeatureExtractor.from_pretrained("tiny-en")
-model = Wav2Vec2ConformerForSequenceClassification.from_pretrained(
-    "tiny-en", id2label={0: "command", 1: "question", 2: "number"}
-)
+feature_extractor = AutoFeatureExtractor.from_pretrained("keywords")
+model = Wav2Vec2ConformerForSequenceClassification.from_pretrained("keywords")
 
-audio = load_audio(samples()[0])
+audio = load_audio(next(path for path in samples("keywords") if path.stem == "seven"))
 inputs = feature_extractor(audio, sampling_rate=16_000, return_tensors="pt")
 with torch.no_grad():
     logits = model(**inputs).logits
-predicted_class_id = logits.argmax().item()
-print(model.config.id2label[predicted_class_id])
+predicted_class_id = logits.argmax(-1).item()
+predicted_label = model.config.id2label[predicted_class_id]
+print(predicted_label)
 
 # the loss, for a label
-inputs["labels"] = torch.tensor([model.config.label2id["command"]])
+target_label = "seven"
+inputs["labels"] = torch.tensor([model.config.label2id[target_label]])
 loss = model(**inputs).loss
 print(f"single label: loss {loss.item():.2f}")
 
-# several labels at once
+# Several labels at once. The head is new and says so in a warning: train it before you believe it.
 multi = Wav2Vec2ConformerForSequenceClassification.from_pretrained(
     "tiny-en", num_labels=3, problem_type="multi_label_classification"
 )

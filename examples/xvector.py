@@ -5,9 +5,9 @@ import torch
 from wavconformer import AutoFeatureExtractor, Wav2Vec2ConformerForXVector, load_audio
 from wavconformer.files import samples
 
-# The head is new and says so in a warning: train it before you believe it.
-feature_extractor = AutoFeatureExtractor.from_pretrained("tiny-en")
-model = Wav2Vec2ConformerForXVector.from_pretrained("tiny-en")
+# The speaker model that ships along: it knows synthetic voices alone. wavconformer.embed() does all of this, and more.
+feature_extractor = AutoFeatureExtractor.from_pretrained("speakers")
+model = Wav2Vec2ConformerForXVector.from_pretrained("speakers")
 
 inputs = feature_extractor(
     [load_audio(path) for path in samples()[:2]],

@@ -11,14 +11,17 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SHOWN = {
     "align": "  minutes!",
     "batch": "largest difference between batch and single",
+    "classify": "  stop ",
     "ctc": "SET AN ALARM FOR TWENTY THREE MINUTES",
-    "frame_classification": "68 frames of 30 ms",
+    "diarize": "speaker1: ",
+    "frame_classification": "frames of 40 ms",
     "language_model": "with LM   HOW LONG IS THE WAY FROM MADRID TO LONDON",
     "live": " s  a pause since ",
     "pretraining": "codevector perplexity",
-    "sequence_classification": "single label: loss",
+    "sequence_classification": "seven\nsingle label: loss",
+    "speakers": "4 vectors of 128",
     "subtitles": "00:00:0",
-    "xvector": "similarity",
+    "xvector": "similarity 0.",
 }
 
 

@@ -19,11 +19,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from praatio import textgrid
 
-from wavconformer import AudioError, Segment, Transcript, Word, load_audio, save_transcript
+from wavconformer import (
+    AudioError,
+    Diarization,
+    Segment,
+    SpeakerTurn,
+    Transcript,
+    Word,
+    by_speaker,
+    load_audio,
+    save_transcript,
+)
 from wavconformer.audio.peaks import peaks
+from wavconformer.data.rttm import Turn, read_rttm
 from wavconformer.decoding.transcript import segments
 from wavconformer.writers import FORMATS, render
 from wavconformer.writers.captions import GAP, LINE, LINES, LONGEST, SHORTEST, SPEED, captions
+from wavconformer.writers.turns import render_diarization
 
 
 @st.composite
@@ -180,6 +192,50 @@ def test_textgrid_is_read_by_praatio(transcript, tmp_path_factory):
     assert entries[0].start == 0
     assert entries[-1].end == pytest.approx(transcript.duration)
     assert all(one.end == other.start for one, other in pairwise(entries))
+
+
+# Who speaks
+
+TURNS = (SpeakerTurn(0.2, 0.9, "ann & co"), SpeakerTurn(0.5, 2.8, "<bob>"))
+TALK = by_speaker(TRANSCRIPT, Diarization(TURNS, 3.0))
+
+
+def test_words_by_speaker_in_each_format():
+    assert render(TALK, "txt") == "ann & co: SET A\n<bob>: <TIMER>\n"
+    assert json.loads(render(TALK, "json"))["words"][2]["speaker"] == "<bob>"
+    assert [one.content for one in srt.parse(render(TALK, "srt"))] == ["[ann & co] SET A", "[<bob>] <TIMER>"]
+    captions_ = webvtt.from_buffer(io.StringIO(render(TALK, "vtt"))).captions
+    assert [html.unescape(one.voice) for one in captions_] == ["ann & co", "<bob>"]
+    assert html.unescape(captions_[1].text) == "<TIMER>"
+    rows = list(csv.DictReader(io.StringIO(render(TALK, "tsv")), delimiter="\t"))
+    assert [row["speaker"] for row in rows] == ["ann & co", "ann & co", "<bob>"]
+    nobody = by_speaker(TRANSCRIPT, Diarization((SpeakerTurn(0.2, 0.9, "ann"),), 3.0))
+    assert render(nobody, "txt") == "ann: SET A\n?: <TIMER>\n"
+    assert render(nobody, "tsv").splitlines()[-1].endswith("\t")
+
+
+def test_turns_in_each_format(tmp_path, sample):
+    diarization = Diarization(TURNS, 3.0, ("its end",))
+    assert render_diarization(diarization, "txt") == "0.20\t0.90\tann & co\n0.50\t2.80\t<bob>\n"
+    content = json.loads(render_diarization(diarization, "json", name="a.wav"))
+    assert content["file"] == "a.wav" and content["turns"][0] == {"start": 0.2, "end": 0.9, "speaker": "ann & co"}
+    (tmp_path / "a.rttm").write_text(render_diarization(diarization, "rttm", name="some/long talk.wav"))
+    assert read_rttm(tmp_path / "a.rttm") == [
+        Turn("long_talk", 0.2, pytest.approx(0.9), "ann_&_co"),
+        Turn("long_talk", 0.5, pytest.approx(2.8), "<bob>"),
+    ]
+    page = Page(render_diarization(diarization, "html", name="talk", audio=sample))
+    assert page.data["turns"] == [[0.2, 0.9, "ann & co"], [0.5, 2.8, "<bob>"]] and page.data["segments"] == []
+    assert len(page.addresses) == 1
+    with pytest.raises(ValueError, match="format is 'srt', but must be one of txt, json, rttm, html"):
+        render_diarization(diarization, "srt")
+
+
+def test_the_page_has_the_speakers():
+    page = Page(render(TALK, "html"))
+    assert page.data["speakers"] == ["ann & co", "<bob>"]
+    assert page.data["turns"][1] == [0.5, 2.8, "<bob>"]
+    assert Page(render(TRANSCRIPT, "html")).data["speakers"] == [None, None]
 
 
 # The page

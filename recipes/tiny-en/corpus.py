@@ -9,47 +9,34 @@ and more hours with the same seed add to what is there.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import multiprocessing
-import os
 import random
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import soundfile
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wavconformer.audio import SAMPLE_RATE
-from wavconformer.data.corpus import write_index
 from wavconformer.data.manifest import MANIFEST_FILE
-from wavconformer.data.shards import ShardWriter
-from wavconformer.data.utterance import Utterance
-from wavconformer.errors import DataError, WavConformerError
-from wavconformer.files import atomic, write_json, write_text
+from wavconformer.errors import WavConformerError
+from wavconformer.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
 from commands import phrase
+from parts import PART, Take, check_heading, finish, make_parts, number_of, part_count, write_part, write_recording
 from sentences import Exclusion, open_sentences
-from surroundings import CONDITIONS, Samples, babble, training_noise, training_room
+from surroundings import CONDITIONS, babble, training_noise, training_room
 from voices import TRAINING, UNHEARD, Manner, Speaker, Voice, expected_seconds, manner, require
 
 VERSION = 1
 """Goes up when the same seed gives another corpus."""
 
-PART = 512  # utterances of a shard, which one worker makes in one go
 KINDS = ("commands", "open")
 COMMANDS = 0.3  # share of utterances; the others are open sentences
 BIBLE = 0.55  # share of open sentences
@@ -57,9 +44,6 @@ VALIDATION = 200  # sentences of each kind
 TEST = 60  # sentences of each kind, for each voice and condition
 NOISES, ROOMS = 40, 80
 LEVELS_DB = (-12.0, 0.0)
-
-_PARTS = ".parts"  # folder of a set: a file for each shard that is complete
-_HEADING = "corpus.json"
 
 
 @dataclass(frozen=True)
@@ -164,125 +148,39 @@ def make(
     Raises DataError where an engine or a text is missing, and where the folder holds a corpus of something else.
     """
     require((*TRAINING, *UNHEARD))
-    _check_heading(out, seed, exclusion)
+    check_heading(out, _heading(seed, exclusion))
     script = Script(seed, exclusion)
     sets = {**script.sets, "train": script.training(hours)}
-    work = [
-        (out / name, number, lines[number * PART : (number + 1) * PART], seed)
-        for name, lines in sets.items()
-        for number in range(-(-len(lines) // PART))
-        if not _part_file(out / name, number).is_file()
-    ]
-    columns = (TextColumn("speaking"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")
-    with (
-        Progress(*columns, console=console or Console(stderr=True), transient=True) as bar,
-        ProcessPoolExecutor(workers, context, _start) as pool,
-    ):
-        task = bar.add_task("speaking", total=len(work))
-        parts = [pool.submit(_make_part, *one) for one in work]
-        try:
-            for part in as_completed(parts):
-                part.result()
-                bar.advance(task)
-        except BrokenProcessPool as error:
-            raise DataError("A worker was ended from outside. The same command goes on where it stopped.") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    make_parts(_make_part, out, sets, seed, workers, console)
     _make_surroundings(out, seed)
     for name, lines in sets.items():
-        _finish(out / name, -(-len(lines) // PART))
+        finish(out / name, part_count(lines), KINDS)
     report = _report(out, list(sets), script)
     write_json(out / "report.json", report)
     return report
 
 
-def _start() -> None:
-    """Has a worker end at once at Ctrl-C, and with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _check_heading(out: Path, seed: int, exclusion: Exclusion) -> None:
+def _heading(seed: int, exclusion: Exclusion) -> dict[str, Any]:
     digest = hashlib.sha256("\n".join(sorted(exclusion.sentences)).encode()).hexdigest()
-    heading = {"version": VERSION, "seed": seed, "excluded": len(exclusion.sentences), "excluded_sha256": digest}
-    path = out / _HEADING
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != heading:
-        raise DataError(f"'{out}' holds a corpus of another seed, version or exclusion: give another folder.")
-    write_json(path, heading)
-
-
-def _part_file(folder: Path, number: int) -> Path:
-    return folder / _PARTS / f"{number:06d}.jsonl"
+    return {"version": VERSION, "seed": seed, "excluded": len(exclusion.sentences), "excluded_sha256": digest}
 
 
 def _make_part(folder: Path, number: int, lines: list[Line], seed: int) -> None:
-    """Speaks the lines of a part into a shard, and notes them once that is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    speaker = Speaker(_number(seed, folder.name, number))
-    shards = ShardWriter(folder, number, size=1 << 62)
-    notes = []
+    """Speaks the lines of a part."""
+    write_part(folder, number, _takes(Speaker(number_of(seed, folder.name, number)), lines, seed))
+
+
+def _takes(speaker: Speaker, lines: list[Line], seed: int) -> Iterator[Take]:
     for line in lines:
         samples = speaker(line.voice, line.manner, line.text)
         if line.condition is not None:
-            samples = CONDITIONS[line.condition](samples, np.random.default_rng(_number(seed, line.id)))
-        shard, offset = shards.write(f"{line.id}.flac", data := _flac(samples, line.level_db))
-        utterance = Utterance(
-            id=line.id,
-            audio=str(shard),
-            text=line.text,
-            speaker=str(line.voice),
-            label=line.kind,
-            seconds=round(len(samples) / SAMPLE_RATE, 4),
-            offset=offset,
-            size=len(data),
-        )
-        notes.append(json.dumps(utterance.as_dict(folder.absolute())) + "\n")
-    shards.close()
-    write_text(_part_file(folder, number), "".join(notes))
-
-
-def _number(*parts: object) -> int:
-    """A number of 31 bits that goes with these parts."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "little") >> 1
-
-
-def _flac(samples: Samples, level_db: float = 0.0) -> bytes:
-    """The samples as a FLAC file of 16 bits, their peak at 0.9 of full scale less the level."""
-    peak = float(np.abs(samples).max())
-    file = io.BytesIO()
-    soundfile.write(file, samples / peak * 0.9 * 10 ** (level_db / 20), SAMPLE_RATE, "PCM_16", format="FLAC")
-    return file.getvalue()
-
-
-def _finish(folder: Path, count: int) -> None:
-    """Puts the parts of a set together, as `wavconformer prepare` leaves a corpus; and each kind by itself."""
-    lines = [
-        line for number in range(count) for line in _part_file(folder, number).read_bytes().splitlines(keepends=True)
-    ]
-    _write_manifest(folder / MANIFEST_FILE, lines)
-    for kind in KINDS:
-        _write_manifest(folder / f"{kind}.jsonl", [line for line in lines if json.loads(line)["label"] == kind])
-
-
-def _write_manifest(path: Path, lines: list[bytes]) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(b"".join(lines))
-    offsets = np.cumsum([0, *map(len, lines)])[:-1]
-    write_index(path, offsets, (json.loads(line)["seconds"] for line in lines))
+            samples = CONDITIONS[line.condition](samples, np.random.default_rng(number_of(seed, line.id)))
+        yield Take(line.id, samples, line.level_db, line.text, str(line.voice), line.kind)
 
 
 def _make_surroundings(out: Path, seed: int) -> None:
     """Writes the noises and rooms that training mixes in."""
-    random_ = np.random.default_rng(_number(seed, "surroundings"))
+    random_ = np.random.default_rng(number_of(seed, "surroundings"))
     draw, speaker = random.Random(f"{seed} babble"), Speaker(seed)
     talkers = [voice for voice in TRAINING if voice.engine != "piper"]
     for number in range(NOISES):
@@ -293,14 +191,9 @@ def _make_surroundings(out: Path, seed: int) -> None:
             noise = babble(spoken, seconds, random_)
         else:
             noise = training_noise(number, seconds, random_)
-        _write(out / "noise" / f"{number:03d}.flac", noise)
+        write_recording(out / "noise" / f"{number:03d}.flac", noise)
     for number in range(ROOMS):
-        _write(out / "rooms" / f"{number:03d}.flac", training_room(random_))
-
-
-def _write(path: Path, samples: Samples) -> None:
-    with atomic(path) as temporary:
-        temporary.write_bytes(_flac(samples))
+        write_recording(out / "rooms" / f"{number:03d}.flac", training_room(random_))
 
 
 def _report(out: Path, names: list[str], script: Script) -> dict[str, Any]:

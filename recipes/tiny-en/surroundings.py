@@ -98,15 +98,19 @@ def training_room(random: Random) -> Samples:
 # Kept for the tests
 
 
-def rain(samples: Samples, random: Random) -> Samples:
-    """Speech in rain on a window, 10 dB below it: short clicks, dense, each with its own ring."""
-    length = len(samples)
+def rainfall(length: int, random: Random) -> Samples:
+    """Rain on a window (length,): short clicks, dense, each with its own ring."""
     drops = np.where(random.random(length) < 0.004, random.exponential(1, length), 0) * random.choice([-1, 1], length)
     ring = np.exp(-np.arange(160) / 25) * np.sin(np.arange(160) * 1.1)
     heard = np.convolve(drops, ring)[:length] + 0.05 * sosfilt(
         butter(2, 2000, "high", fs=SAMPLE_RATE, output="sos"), _white(length, random)
     )
-    return add_noise(samples, _level(heard), 10.0)
+    return _level(heard)
+
+
+def rain(samples: Samples, random: Random) -> Samples:
+    """Speech in rain, 10 dB below it."""
+    return add_noise(samples, rainfall(len(samples), random), 10.0)
 
 
 def telephone(samples: Samples, random: Random) -> Samples:

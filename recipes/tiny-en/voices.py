@@ -122,22 +122,22 @@ class Speaker:
         self._seed = seed
         self._joe: Any = None
 
-    def __call__(self, voice: Voice, how: Manner, text: str) -> Samples:
-        """The text spoken, as samples (S,) at 16 kHz, full scale ±1.
+    def __call__(self, voice: Voice, how: Manner, text: str, rate: int = SAMPLE_RATE) -> Samples:
+        """The text spoken, as samples (S,) at that rate, full scale ±1.
 
         Raises DataError where the engine fails, or gives nothing to hear.
         """
         words = text.lower() + "." * how.stop
         if voice.engine == "flite":
-            samples, rate = _flite(voice.name, how, words)
+            samples, made_at = _flite(voice.name, how, words)
         elif voice.engine == "espeak-ng":
-            samples, rate = _espeak(voice.name, how, words)
+            samples, made_at = _espeak(voice.name, how, words)
         else:
-            samples, rate = self._piper(how, words)
+            samples, made_at = self._piper(how, words)
         if not len(samples) or not np.abs(samples).max() > 1e-3:
             raise DataError(f"{voice} says nothing for '{text}'.")
-        if rate != SAMPLE_RATE:
-            samples = soxr.resample(samples, rate, SAMPLE_RATE)
+        if made_at != rate:
+            samples = soxr.resample(samples, made_at, rate)
         return np.asarray(samples, np.float32)
 
     def _piper(self, how: Manner, text: str) -> tuple[Samples, int]:

@@ -177,9 +177,9 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
-def samples() -> list[Path]:
-    """The sample recordings that ship with the package."""
-    return sorted((ASSETS / "samples").glob("*.flac"))
+def samples(folder: str = "") -> list[Path]:
+    """The sample recordings that ship with the package: sentences, or those of a folder among them ("keywords")."""
+    return sorted((ASSETS / "samples" / folder).glob("*.flac"))
 
 
 def read_json(path: Path) -> Any:

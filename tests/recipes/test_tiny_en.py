@@ -22,6 +22,7 @@ sys.path.insert(0, str(RECIPE))  # a recipe is a folder of scripts, no package
 
 import commands  # noqa: E402
 import corpus  # noqa: E402
+import parts  # noqa: E402
 import sentences  # noqa: E402
 import surroundings  # noqa: E402
 import voices  # noqa: E402
@@ -230,18 +231,21 @@ def test_unheard_voices_are_only_in_their_tests(pools):
 
 def test_more_hours_begin_with_the_same_lines(pools):
     fewer, more = (corpus.Script(3, sentences.Exclusion([])).training(hours) for hours in (0.2, 1.0))
-    assert len(fewer) % corpus.PART == 0 and len(more) > len(fewer)
+    assert len(fewer) % parts.PART == 0 and len(more) > len(fewer)
     assert more[: len(fewer)] == fewer
     assert corpus.Script(4, sentences.Exclusion([])).training(0.2) != fewer
 
 
 def test_another_seed_or_exclusion_is_refused_in_the_same_folder(tmp_path):
-    corpus._check_heading(tmp_path, 0, sentences.Exclusion(["one day soon"]))
-    corpus._check_heading(tmp_path, 0, sentences.Exclusion(["ONE DAY SOON"]))
+    def check(seed: int, sentence: str) -> None:
+        parts.check_heading(tmp_path, corpus._heading(seed, sentences.Exclusion([sentence])))
+
+    check(0, "one day soon")
+    check(0, "ONE DAY SOON")
     with pytest.raises(DataError, match="another seed"):
-        corpus._check_heading(tmp_path, 1, sentences.Exclusion(["one day soon"]))
+        check(1, "one day soon")
     with pytest.raises(DataError, match="exclusion"):
-        corpus._check_heading(tmp_path, 0, sentences.Exclusion(["one day late"]))
+        check(0, "one day late")
 
 
 # --- packing
@@ -264,7 +268,7 @@ def test_parts_become_a_corpus_that_the_trainer_reads(pools, tmp_path, monkeypat
     for folder in folders:
         corpus._make_part(folder, 1, lines[25:], seed=0)
         corpus._make_part(folder, 0, lines[:25], seed=0)
-        corpus._finish(folder, 2)
+        parts.finish(folder, 2, corpus.KINDS)
     opened = Corpus.open(folders[0])
     assert [one.text for one in opened] == [line.text for line in lines]
     assert [one.id for one in opened] == [line.id for line in lines]
@@ -284,7 +288,7 @@ def test_the_report_tells_hours_and_letters(pools, tmp_path, monkeypatch):
     script = corpus.Script(0, sentences.Exclusion([]))
     lines = script.sets["valid"][190:210]
     corpus._make_part(tmp_path / "valid", 0, lines, seed=0)
-    corpus._finish(tmp_path / "valid", 1)
+    parts.finish(tmp_path / "valid", 1, corpus.KINDS)
     report = corpus._report(tmp_path, ["valid"], script)["valid"]
     letters = sum(len(line.text) for line in lines)
     assert report["utterances"] == 20

@@ -12,7 +12,7 @@ import transformers
 import wavconformer
 from wavconformer import AudioError, CheckpointError, Transcriber, load_audio
 from wavconformer.files import ASSETS
-from wavconformer.tasks import transcribe as transcribing
+from wavconformer.tasks import company
 
 
 def test_the_shipped_model_reads_the_samples(transcriber, sample_texts):
@@ -185,7 +185,7 @@ def test_many_give_what_each_gives_alone_in_order(transcriber, sample_texts):
 
 
 def test_many_read_no_further_ahead_than_they_must(transcriber, monkeypatch):
-    monkeypatch.setattr(transcribing, "AHEAD", 2)
+    monkeypatch.setattr(company, "AHEAD", 2)
     read = []
 
     def sources():
@@ -233,7 +233,7 @@ def test_one_of_a_batch_at_fault_takes_no_other_with_it(transcriber, sample, tmp
     sources = [random.standard_normal(size).astype(np.float32) for size in (44_000, 45_500, 44_500)]
     results = [*transcriber.many(sources, sampling_rate=16_000, batch_seconds=60, on_error="return")]
     assert [type(result).__name__ for result in results] == ["Transcript", "AudioError", "Transcript"]
-    assert "too long to transcribe at once" in str(results[1])
+    assert "too long to go through the model at once" in str(results[1])
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])

@@ -256,6 +256,43 @@ def test_recordings_without_turns_are_skipped(corpus, config, tmp_path):
     assert "data.rttm has no recording 'u01'" in batch.skipped[0].reason
 
 
+def test_a_crop_has_its_own_part_of_the_turns(corpus, config, tmp_path):
+    turns = [("a", 0.0, 0.4), ("b", 0.2, 0.9), ("c", 0.5, 0.52), ("a", 0.6, 5.0)]
+    (tmp_path / "who.rttm").write_text(
+        "".join(
+            f"SPEAKER u{number:02d} 1 {start} {end - start} <NA> <NA> {who} <NA> <NA>\n"
+            for number in range(24)
+            for who, start, end in turns
+        )
+    )
+    recipe = recipe_of(corpus, "frame")
+    recipe = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, rttm=str(tmp_path / "who.rttm"), crop_seconds=0.5),
+        augmentation=Augmentation(),
+    )
+    examples = batches_of(recipe, config.copy(num_labels=2)).examples
+    longest = int(np.argmax(examples.corpus.seconds))
+    starts = set()
+    for epoch in range(6):
+        batch = examples.batch(epoch, [longest])
+        labels = batch.inputs["labels"][0].numpy()
+        assert batch.seconds == pytest.approx(0.5) and labels.shape == (24, 2)
+        fits = []
+        for start in np.arange(0.0, examples.corpus[longest].seconds - 0.49, 0.001):
+            middles = start + 0.02 * np.arange(24) + 0.0125
+            spoken = {
+                who: np.any([(middles >= begin) & (middles < end) for one, begin, end in turns if one == who], axis=0)
+                for who in "ab"  # c says least in any crop, and there are but two outputs
+            }
+            for order in ("ab", "ba"):
+                if all((labels[:, column] == spoken[who]).all() for column, who in enumerate(order)):
+                    fits.append(round(float(start), 2))
+        assert fits
+        starts.add(fits[0])
+    assert len(starts) > 3
+
+
 @pytest.mark.parametrize(
     ("task", "data", "message"),
     [

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from wavconformer.training.finetune import finetune
 from wavconformer.training.metrics import read_metrics
 from wavconformer.training.pretrain import pretrain
 from wavconformer.training.recipe import write_recipe
+from wavconformer.training.starting import start
 
 STEPS = 40
 
@@ -300,6 +302,17 @@ def test_other_tasks_learn_and_are_scored(tones, tmp_path, task, metric):
     }[task]).from_pretrained(outcome.model)  # fmt: skip
     if task != "frame":
         assert set(model.config.id2label.values()) == {"A", "B", "C"}
+
+
+def test_new_class_vectors_of_speakers_begin_short(tones, tmp_path):
+    recipe = recipe_of(tones, tmp_path, task="xvector", max_steps=1, config={**STILL, "initializer_range": 0.05})
+    fresh = start(recipe).model
+    assert fresh.objective.weight.std().item() == pytest.approx(0.05, rel=0.5)
+    saved = fresh.objective.weight.detach().clone()
+    fresh.save_pretrained(tmp_path / "init")
+    start(recipe).feature_extractor.save_pretrained(tmp_path / "init")
+    again = start(replace(recipe, model=replace(recipe.model, init=str(tmp_path / "init")))).model
+    assert torch.equal(again.objective.weight, saved)  # trained ones stay as they are
 
 
 def test_bfloat16_and_gradient_checkpointing(tones, tmp_path):

@@ -124,7 +124,7 @@ def test_overrides_stand_over_the_file_and_the_last_one_counts(write):
         ("{task: xvector, augmentation: {join_probability: 0.1}}", "joins texts: not for the task xvector."),
         ("schedule: {warmup: 0.7, hold: 0.5}", "together more than the run"),
         ("schedule: {kind: tri_stage, final: 0}", "schedule.final is 0, but tri_stage falls by a factor"),
-        ("data: {crop_seconds: 3}", "data.crop_seconds cuts audio without its labels"),
+        ("data: {crop_seconds: 3}", "data.crop_seconds cuts audio without its text"),
         ("data: {max_seconds: 99}", "data.max_seconds is 99, but a batch holds trainer.batch_seconds=60"),
         ("data: {min_seconds: 40}", "data.min_seconds is 40, more than the longest, 30."),
         ("model: {adapter: fra, lora: {rank: 2}}", "choose one"),

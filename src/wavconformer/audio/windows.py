@@ -8,6 +8,7 @@ other side, so that the model hears the edges as it would hear them in the whole
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,3 +254,29 @@ class Windower:
 
     def _ceiling(self, sample: int) -> int:
         return -(-sample // self._hop) * self._hop
+
+
+def sliding(
+    blocks: Iterable[NDArray[np.float32]], window: int, step: int, hop: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Windows of a recording while it comes in, block by block (S,): the first sample's number, and the samples.
+
+    window, step: samples of each, and from one to the next, a multiple of `hop` and at most a window. The last window
+    begins where it is as long as the others, or less than a hop longer, and has all that is left; a shorter recording
+    is one window.
+    """
+    held = np.zeros(0, np.float32)
+    base = start = 0  # numbers of the first sample held, and of the next window's
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while base + len(held) >= start + window:
+            yield start, held[start - base : start - base + window].copy()
+            dropped = start - base  # the last window may begin before the next one
+            held, base = held[dropped:], start
+            start += step
+    heard = base + len(held)
+    if not start and heard:
+        yield 0, held
+    elif heard > start - step + window:
+        first = (heard - window) // hop * hop
+        yield first, held[first - base :].copy()

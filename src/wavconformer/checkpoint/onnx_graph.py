@@ -76,6 +76,19 @@ class OnnxModel:
         return result
 
 
+def wants_onnx(engine: str | None, source: Source) -> bool:
+    """Whether a graph is to be run: where `engine` says so, or says nothing and a folder here holds nothing else.
+
+    Raises ValueError for an engine that there isn't.
+    """
+    if engine not in (None, "torch", "onnx"):
+        raise ValueError(f"engine is {engine!r}, but must be 'torch' or 'onnx'.")
+    if engine is None and source.folder is not None:
+        has_weights = any(any(source.folder.glob(names)) for names in ("*.safetensors*", "pytorch_model*"))
+        return source.find(GRAPH) is not None and not has_weights
+    return engine == "onnx"
+
+
 def _runtime() -> Any:
     try:
         import onnxruntime

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wavconformer.cli.app import app
+from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import (
     ALPHA,
+    BATCH_SECONDS,
     BEAM,
     BETA,
     DEVICE,
@@ -19,7 +20,9 @@ from wavconformer.cli.options import (
     HOTWORD,
     LM,
     MODEL,
+    OUTPUT,
     QUANTIZATION,
+    RESUME,
     TARGET_LANG,
     THREADS,
     Engine,
@@ -30,9 +33,12 @@ from wavconformer.cli.options import (
     loaded,
     use_decoder,
 )
+from wavconformer.cli.outputs import output_files
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
 
 if TYPE_CHECKING:
+    from wavconformer.errors import WavConformerError
+    from wavconformer.tasks.diarize import Diarizer
     from wavconformer.tasks.transcribe import SegmentStream, Transcript
 
 # Those of which several can stand one after the other.
@@ -51,12 +57,8 @@ def transcribe(
             case_sensitive=False,
         ),
     ] = Format.txt,
-    output: Annotated[
-        Path | None, typer.Option(help="Folder to write a file for each recording to, instead of printing.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
-    ] = False,
+    output: Annotated[Path | None, OUTPUT] = None,
+    resume: Annotated[bool, RESUME] = False,
     device: Annotated[str | None, DEVICE] = None,
     target_lang: Annotated[str | None, TARGET_LANG] = None,
     quantization: Annotated[Quantization | None, QUANTIZATION] = None,
@@ -82,8 +84,16 @@ def transcribe(
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,
     hotword: Annotated[list[str] | None, HOTWORD] = None,
-    batch_seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
+    batch_seconds: Annotated[float | None, BATCH_SECONDS] = None,
+    diarize: Annotated[
+        bool, typer.Option("--diarize", help="Tell whose each word is too: txt, json, srt, vtt, tsv and html show it.")
+    ] = False,
+    speakers: Annotated[int | None, typer.Option(min=1, help="With --diarize: how many people speak.")] = None,
+    diarization_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what hears who speaks; by default what ships along.")
+    ] = None,
+    speaker_model: Annotated[
+        str | None, typer.Option(help="With --diarize: what tells voices apart; by default what ships along.")
     ] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
@@ -92,15 +102,15 @@ def transcribe(
     One recording gives its text; of several each line is a file name, a tab and the text. A recording that can't be
     read is reported and the others go on; the exit code is then 1.
     """
-    if resume and output is None:
-        raise typer.BadParameter("--resume looks for what is in the --output folder: give one.")
     if len(files) > 1 and output is None and format not in _JOINABLE:
         raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
-    targets = None if output is None else _targets(files, output, format)
-    if resume and targets is not None:
-        files, targets = _undone(files, targets)
-        if not files:
-            return
+    if not diarize and not (speakers is None and diarization_model is None and speaker_model is None):
+        raise typer.BadParameter("--speakers, --diarization-model and --speaker-model go with --diarize.")
+    if diarize and format is Format.txt and len(files) > 1 and output is None:
+        raise typer.BadParameter("several recordings by speaker don't make one txt: give an --output folder.")
+    files, targets = output_files(files, output, format.value, resume=resume)
+    if not files:
+        return
     check_decoding(lm, alpha, beta, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
@@ -112,7 +122,12 @@ def transcribe(
         "pause_seconds": pause_seconds,
         "vad": vad.value,
     }
-    if len(files) == 1 and targets is None and format is Format.txt:
+    diarizer = None
+    if diarize:
+        from wavconformer.cli.diarize import loaded_diarizer
+
+        diarizer = loaded_diarizer(diarization_model, speaker_model, device, None)
+    if len(files) == 1 and targets is None and format is Format.txt and diarizer is None:
         _print_text(files[0], transcriber.stream(files[0], batch_seconds=batch_seconds, **cutting))
         return
     failed = 0
@@ -127,6 +142,8 @@ def transcribe(
             **cutting,
         )
         for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            if diarizer is not None and isinstance(result, Transcript):
+                result = _with_speakers(result, diarizer, file, speakers, raises=context.obj["debug"])
             if not isinstance(result, Transcript):
                 failed += 1
                 complain(result)
@@ -147,25 +164,18 @@ def transcribe(
         raise typer.Exit(1)
 
 
-def _targets(files: list[str], output: Path, format: Format) -> list[Path]:
-    targets = [output / f"{Path(file).stem}.{format.value}" for file in files]
-    first: dict[Path, str] = {}
-    for file, target in zip(files, targets, strict=True):
-        twin = first.setdefault(target, file)
-        if twin is not file:
-            raise typer.BadParameter(f"'{twin}' and '{file}' would both be written to '{target}'.")
-    if output.exists() and not output.is_dir():
-        raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
-    output.mkdir(parents=True, exist_ok=True)
-    return targets
+def _with_speakers(
+    transcript: Transcript, diarizer: Diarizer, file: str, speakers: int | None, *, raises: bool
+) -> Transcript | WavConformerError | OSError | ValueError:
+    """The transcript with whose each word is, or why there is none."""
+    from wavconformer.decoding.diarization import by_speaker
 
-
-def _undone(files: list[str], targets: list[Path]) -> tuple[list[str], list[Path]]:
-    """The recordings that no file was written of yet; files are written whole, so one that is there is done."""
-    pairs = [(file, target) for file, target in zip(files, targets, strict=True) if not target.is_file()]
-    if len(pairs) < len(files):
-        err.print(f"{len(files) - len(pairs)} of {len(files)} are done already.")
-    return [file for file, _ in pairs], [target for _, target in pairs]
+    try:
+        return by_speaker(transcript, diarizer(file, speakers=speakers))
+    except INPUT_ERRORS as error:
+        if raises:
+            raise
+        return error
 
 
 def _print_text(file: str, stream: SegmentStream) -> None:

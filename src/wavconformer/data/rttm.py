@@ -66,6 +66,11 @@ def turns_by_recording(turns: Iterable[Turn]) -> dict[str, list[Turn]]:
 
 def write_rttm(path: str | os.PathLike[str], turns: Iterable[Turn]) -> None:
     """Writes turns as an RTTM file, whole or not at all. Raises DataError for names with spaces: it can't hold them."""
+    write_text(Path(path), rttm_text(turns))
+
+
+def rttm_text(turns: Iterable[Turn]) -> str:
+    """Turns as the text of an RTTM file. Raises DataError for names with spaces: it can't hold them."""
     lines = []
     for turn in turns:
         for name in (turn.recording, turn.speaker):
@@ -75,7 +80,7 @@ def write_rttm(path: str | os.PathLike[str], turns: Iterable[Turn]) -> None:
             f"SPEAKER {turn.recording} 1 {turn.start:.3f} {turn.end - turn.start:.3f} <NA> <NA> {turn.speaker} "
             "<NA> <NA>\n"
         )
-    write_text(Path(path), "".join(lines))
+    return "".join(lines)
 
 
 def activity(

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from wavconformer.decoding.words import Word
 
 SEGMENT_PAUSE = 0.8
 """Seconds without a word that end a segment."""
+
+
+@dataclass(frozen=True)
+class SpeakerTurn:
+    """A speaker heard without a break. start, end: seconds from the recording's start."""
+
+    start: float
+    end: float
+    speaker: str
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,11 @@ class Segment:
     def of(cls, words: Sequence[Word]) -> Segment:
         """The segment of at least one word."""
         return cls(" ".join(word.text for word in words), words[0].start, words[-1].end, tuple(words))
+
+    @property
+    def speaker(self) -> str | None:
+        """Who says it, where the words' speakers are known: then no segment has words of two."""
+        return self.words[0].speaker
 
     def __str__(self) -> str:
         return self.text
@@ -47,6 +61,7 @@ class Transcript:
 
     text: all of it. words: each with its start and end in seconds. duration: seconds of audio.
     segments: the words again, between pauses. problems: what of the recording could not be heard, such as its end.
+    turns: who speaks when, where that was asked for.
     """
 
     text: str
@@ -54,6 +69,7 @@ class Transcript:
     duration: float
     segments: tuple[Segment, ...] = ()
     problems: tuple[str, ...] = ()
+    turns: tuple[SpeakerTurn, ...] = ()
 
     @classmethod
     def of(cls, segments: Iterable[Segment], duration: float, problems: Iterable[str] = ()) -> Transcript:
@@ -66,10 +82,16 @@ class Transcript:
         """Plain values, for JSON; of the segments text and times, as the words are there once already."""
         plain: dict[str, Any] = {
             "text": self.text,
-            "words": [asdict(word) for word in self.words],
+            "words": [word.as_dict() for word in self.words],
             "duration": self.duration,
-            "segments": [{"text": part.text, "start": part.start, "end": part.end} for part in self.segments],
+            "segments": [
+                {"text": part.text, "start": part.start, "end": part.end}
+                | ({} if part.speaker is None else {"speaker": part.speaker})
+                for part in self.segments
+            ],
         }
+        if self.turns:
+            plain["turns"] = [vars(turn) for turn in self.turns]
         if self.problems:
             plain["problems"] = list(self.problems)
         return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wavconformer.decoding.greedy import Tokens
@@ -18,12 +18,18 @@ class Word:
         models put a token on few frames: the sound of a word may last a little longer than the word here.
     probability: the mean, over the word's tokens, of each token's posterior in the frame where that is highest. From 0
         to 1; it sorts words well and is no calibrated chance of being right. None where no posteriors were at hand.
+    speaker: who says it; None where nobody asked, or nobody was heard to say it.
     """
 
     text: str
     start: float
     end: float
     probability: float | None = None
+    speaker: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; a speaker only where there is one."""
+        return {name: value for name, value in vars(self).items() if name != "speaker" or value is not None}
 
 
 def words(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from wavconformer.decoding.transcript import Segment
@@ -80,4 +80,4 @@ LiveEvent: TypeAlias = PartialWords | FinalWords | EndOfUtterance
 
 
 def _plain(words: tuple[Word, ...]) -> list[dict[str, Any]]:
-    return [asdict(word) for word in words]
+    return [word.as_dict() for word in words]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wavconformer.audio import SAMPLE_RATE, AudioSource
 from wavconformer.audio.vad import voice_detector
 from wavconformer.audio.windows import Cutting, Window, Windower
-from wavconformer.checkpoint.onnx_graph import GRAPH, OnnxModel
+from wavconformer.checkpoint.onnx_graph import OnnxModel, wants_onnx
 from wavconformer.decoding.decoder import Decoder
 from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.joining import Frames, Joiner
@@ -22,12 +22,13 @@ from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.decoding.transcript import Segment, Transcript, segments
 from wavconformer.decoding.utterances import UtteranceDecoder
-from wavconformer.errors import AudioError, CheckpointError, WavConformerError
+from wavconformer.errors import CheckpointError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
-from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
+from wavconformer.tasks.batching import batches
+from wavconformer.tasks.company import Company, Failure, OnError, batch_seconds_of
 from wavconformer.tasks.recording import LongRecording, Recording, describe, open_recording
-from wavconformer.tasks.side_by_side import Item, Result, side_by_side
+from wavconformer.tasks.scores import refuse_short, scores
 
 if TYPE_CHECKING:
     import torch
@@ -37,10 +38,6 @@ if TYPE_CHECKING:
     from wavconformer.lm import LanguageModel
     from wavconformer.processing import Wav2Vec2Processor
 
-
-# Batches' worth of audio that are read before the first of them runs: enough to find company of like length.
-AHEAD = 20
-AHEAD_SECONDS = 600.0
 
 # Batches of windows are multiples of this long, so that they have few shapes: oneDNN and PyTorch keep what they have
 # prepared for each, some 2 MB in all, and an hour of speech has a thousand lengths.
@@ -185,7 +182,7 @@ class Transcriber:
         Yields segments in order. Raises as `__call__` does, once the segments before the fault have come out.
         """
         settings = Cutting(**cutting)
-        most = self._most_seconds(batch_seconds)
+        most = batch_seconds_of(self.model, batch_seconds)
         recording = self._open(source, sampling_rate, settings)
         found = (
             iter(self.together([recording])[0].segments)
@@ -196,12 +193,6 @@ class Transcriber:
 
     def _open(self, source: AudioSource, source_rate: int | None, cutting: Cutting) -> Recording | LongRecording:
         return open_recording(source, self.sampling_rate, source_rate, longest=cutting.longest_seconds)
-
-    def _most_seconds(self, batch_seconds: float | None) -> float:
-        most = self._batch_seconds if batch_seconds is None else batch_seconds
-        if not most > 0:
-            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
-        return most
 
     def _listen(self, recording: LongRecording, cutting: Cutting, most: float) -> Iterator[Segment]:
         """The segments of a recording that comes in window by window."""
@@ -251,7 +242,7 @@ class Transcriber:
 
         An error in reading ends them: it is the recording's `failure`.
         """
-        most = self._most_seconds(batch_seconds)
+        most = batch_seconds_of(self.model, batch_seconds)
         with closing(recording.blocks()) as blocks:
             for group in self._groups(blocks, cutting, most):
                 yield from zip(group, self._window_scores(group, recording, most), strict=True)
@@ -296,10 +287,10 @@ class Transcriber:
         *,
         sampling_rate: int | None = None,
         batch_seconds: float | None = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
         on_progress: Callable[[int, float], None] | None = None,
         **cutting: Any,
-    ) -> Iterator[Transcript | WavConformerError | OSError | ValueError]:
+    ) -> Iterator[Transcript | Failure]:
         """Transcribes recordings, those of like length together; the results come in the order of the sources.
 
         sources, sampling_rate, cutting: as `stream` takes them. Short recordings are read some minutes of audio ahead,
@@ -309,103 +300,29 @@ class Transcriber:
         on_error: "return" gives a recording's error in its place, and the others go on.
         on_progress: is told, while a long recording is heard, its number and the seconds that have been read.
         """
-        most = self._most_seconds(batch_seconds)
+        most = batch_seconds_of(self.model, batch_seconds)
         settings = Cutting(**cutting)
-        if on_error not in ("raise", "return"):
-            raise ValueError(f"on_error is {on_error!r}, but must be 'raise' or 'return'.")
-        enough = max(most, min(AHEAD * most, AHEAD_SECONDS))
-        window: list[Recording | WavConformerError | OSError | ValueError] = []
-        ahead = 0.0
-        for number, source in enumerate(sources):
-            try:
-                recording = self._open(source, sampling_rate, settings)
-            except (WavConformerError, OSError, ValueError) as error:
-                if on_error == "raise":
-                    yield from self._window(window, most, on_error)  # what was read before it isn't lost
-                    raise
-                window.append(error)
-                continue
-            if isinstance(recording, LongRecording):
-                yield from self._window(window, most, on_error)
-                window, ahead = [], 0.0
-                yield self._long(recording, settings, most, on_error, on_progress, number)
-                continue
-            window.append(recording)
-            ahead += recording.duration
-            if ahead >= enough:
-                yield from self._window(window, most, on_error)
-                window, ahead = [], 0.0
-        yield from self._window(window, most, on_error)
 
-    def _long(
-        self,
-        recording: LongRecording,
-        cutting: Cutting,
-        most: float,
-        on_error: str,
-        on_progress: Callable[[int, float], None] | None,
-        number: int,
-    ) -> Transcript | WavConformerError | OSError | ValueError:
-        stream = SegmentStream(self._listen(recording, cutting, most), recording)
-        found = []
-        try:
+        def alone(recording: LongRecording, tell: Callable[[float], None]) -> Transcript:
+            stream, found = SegmentStream(self._listen(recording, settings, most), recording), []
             for segment in stream:
                 found.append(segment)
-                if on_progress is not None:
-                    on_progress(number, stream.duration)
-        except (WavConformerError, OSError, ValueError) as error:
-            if on_error == "raise":
-                raise
-            return error
-        return Transcript.of(found, stream.duration, stream.problems)
+                tell(stream.duration)
+            return Transcript.of(found, stream.duration, stream.problems)
 
-    def _window(
-        self, items: list[Recording | WavConformerError | OSError | ValueError], most: float, on_error: str
-    ) -> Iterator[Transcript | WavConformerError | OSError | ValueError]:
-        results: dict[int, Transcript | WavConformerError | OSError | ValueError] = {}
-        numbers = [number for number, item in enumerate(items) if isinstance(item, Recording)]
-        recordings = [item for item in items if isinstance(item, Recording)]
-        groups = batches([recording.duration for recording in recordings], most)
-        attempts = self._each(lambda group: self._attempt([recordings[place] for place in group], on_error), groups)
-        for group, attempt in zip(groups, attempts, strict=True):
-            for place, result in zip(group, attempt, strict=True):
-                results[numbers[place]] = result
-        for number, item in enumerate(items):
-            yield results[number] if isinstance(item, Recording) else item
-
-    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """What the function, which runs the model, gives for each item, in order: on a CPU for several at once."""
-        if isinstance(self.model, OnnxModel) or self.model.device.type != "cpu":
-            return map(function, items)
-        return side_by_side(function, items)
-
-    def _attempt(
-        self, recordings: list[Recording], on_error: str
-    ) -> list[Transcript | WavConformerError | OSError | ValueError]:
-        """All together; where that fails each alone, so that only the one at fault has the error."""
-        try:
-            return [*self.together(recordings)]
-        except WavConformerError as error:
-            if len(recordings) > 1:
-                return [result for recording in recordings for result in self._attempt([recording], on_error)]
-            if on_error == "raise":
-                raise
-            return [error]
-
-    @property
-    def _batch_seconds(self) -> float:
-        is_cpu = isinstance(self.model, OnnxModel) or self.model.device.type == "cpu"
-        return CPU_SECONDS if is_cpu else ACCELERATOR_SECONDS
+        company: Company[Transcript] = Company(
+            self.model,
+            open=lambda source: self._open(source, sampling_rate, settings),
+            together=self.together,
+            alone=alone,
+            most=most,
+            on_error=on_error,
+        )
+        yield from company(sources, on_progress)
 
     def together(self, recordings: Sequence[Recording]) -> list[Transcript]:
         """Transcribes recordings in one batch. Raises as `__call__` does, for any of them."""
-        least = self.model.config.receptive_field
-        for recording in recordings:
-            if len(recording.waveform) < least:
-                raise AudioError(
-                    f"{recording.name} is {recording.duration * 1000:.1f} ms long, but the model needs at least "
-                    f"{least / self.sampling_rate * 1000:.0f} ms of audio."
-                )
+        refuse_short(recordings, self.model.config.receptive_field, self.sampling_rate)
         heard = [recording for recording in recordings if np.ptp(recording.waveform)]
         names = " and ".join(recording.name for recording in heard)
         scores = iter(self._scores([recording.waveform for recording in heard], names) if heard else [])
@@ -423,32 +340,8 @@ class Transcriber:
 
         multiple: the length of the batch is a multiple of so many samples.
         """
-        try:
-            inputs = self.processor.feature_extractor(
-                waveforms,
-                sampling_rate=self.sampling_rate,
-                padding=True,
-                pad_to_multiple_of=multiple,
-                return_attention_mask=True,
-                return_tensors="np",
-            )
-            log_probs, finite = self._run(**inputs)
-        except AudioError as error:
-            raise AudioError(f"{names}: {error}") from error
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
-            seconds = max(map(len, waveforms)) / self.sampling_rate
-            raise AudioError(
-                f"{names}: {seconds:.0f} s is too long to transcribe at once in this machine's memory: take shorter "
-                "windows (window_seconds)."
-            ) from error
-        if not finite:
-            raise CheckpointError(
-                f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for their type. "
-                "`wavconformer check` tells more."
-            )
-        return list(log_probs)
+        extractor = self.processor.feature_extractor
+        return scores(self._run, extractor, waveforms, model=self.name, names=names, multiple=multiple)
 
     def _run(self, input_values: NDArray[np.float32], attention_mask: NDArray[np.integer]) -> tuple[LogProbs, bool]:
         """Log-probabilities (B, T, V), and whether all scores are numbers."""
@@ -502,7 +395,7 @@ def load_model(
 
     place = DEFAULT_MODEL if name is None else name
     processor = Wav2Vec2Processor.from_pretrained(place, **_language(place, target_lang, source), **source)
-    if _is_onnx(engine, Source.take(place, dict(source))):
+    if wants_onnx(engine, Source.take(place, dict(source))):
         if quantization is not None or target_lang is not None or str(device or "cpu") != "cpu" or dtype is not None:
             raise ValueError(
                 "The engine 'onnx' runs a graph as it was written, on the CPU: leave device, dtype and target_lang "
@@ -531,15 +424,6 @@ def load_model(
     )
     require_head(place, info)
     return Transcriber(model, processor, str(place))
-
-
-def _is_onnx(engine: str | None, source: Source) -> bool:
-    if engine not in (None, "torch", "onnx"):
-        raise ValueError(f"engine is {engine!r}, but must be 'torch' or 'onnx'.")
-    if engine is None and source.folder is not None:
-        has_weights = any(any(source.folder.glob(names)) for names in ("*.safetensors*", "pytorch_model*"))
-        return source.find(GRAPH) is not None and not has_weights
-    return engine == "onnx"
 
 
 def require_head(name: str | os.PathLike[str], info: dict[str, Any]) -> None:

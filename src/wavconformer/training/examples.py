@@ -23,6 +23,7 @@ from wavconformer.data.examine import outside_vocabulary
 from wavconformer.data.frames import ctc_frames, encoder_frames, output_frames
 from wavconformer.data.rttm import Turn, activity, read_rttm, turns_by_recording
 from wavconformer.data.utterance import Utterance, load_utterance
+from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.errors import AudioError, DataError
 from wavconformer.model.masking import compute_mask_indices, sample_negative_indices
 from wavconformer.training.augmentation import Augmenter
@@ -90,7 +91,7 @@ class Examples:
     """Makes batches of a corpus' utterances.
 
     start: the recipe, the model's configuration, and what makes inputs and labels.
-    is_training: whether audio is augmented, and cropped for all tasks; else for pretraining alone.
+    is_training: whether audio is augmented, and cropped for all tasks; else for pretraining and frames alone.
 
     Raises DataError where the task needs what isn't given, or files that aren't there.
     """
@@ -100,12 +101,13 @@ class Examples:
         self.corpus = corpus
         self.task = recipe.task
         self.seed = recipe.trainer.seed
-        self.crop_seconds = recipe.data.crop_seconds if is_training or self.task == "pretrain" else None
+        self.crop_seconds = recipe.data.crop_seconds if is_training or self.task in ("pretrain", "frame") else None
         self.augmenter = Augmenter(recipe.augmentation) if is_training else None
         self._config = start.model.config
         self._extractor = start.feature_extractor
         self._tokenizer = start.tokenizer
         self._classes = {name: number for number, name in enumerate(start.labels)}
+        self._speakers = len(SpeakerLabels.of(self._config).names) if self.task == "frame" else 0
         self._turns: dict[str, list[Turn]] = {}
         if self.task == "ctc" and self._tokenizer is None:
             raise DataError("CTC needs a tokenizer to make labels of texts: set data.vocabulary, or model.init.")
@@ -199,13 +201,16 @@ class Examples:
         turns = next((self._turns[name] for name in names if name in self._turns), None)
         if turns is None:
             raise _Unusable(f"data.rttm has no recording '{names[0]}' or '{names[1]}'")
+        hop = self._config.inputs_to_logits_ratio / rate * factor
+        if self.crop_seconds is not None:
+            turns = _of_the_most_talkative(turns, utterance.start, utterance.start + frames * hop, self._speakers)
         try:
             example.active = activity(
                 turns,
                 frames,
-                self._config.num_labels,
+                self._speakers,
                 start=utterance.start,
-                hop=self._config.inputs_to_logits_ratio / rate * factor,
+                hop=hop,
                 window=self._config.receptive_field / rate * factor,
             )
         except DataError as error:
@@ -252,6 +257,17 @@ class Examples:
         else:
             inputs["labels"] = torch.tensor([example.label for example in examples])
         return inputs
+
+
+def _of_the_most_talkative(turns: list[Turn], start: float, end: float, count: int) -> list[Turn]:
+    """The turns of those who speak longest between two times; others that a crop happens to have are left out."""
+    spoken: dict[str, float] = {}
+    for turn in turns:
+        heard = min(turn.end, end) - max(turn.start, start)
+        if heard > 0:
+            spoken[turn.speaker] = spoken.get(turn.speaker, 0.0) + heard
+    kept = sorted(spoken, key=lambda name: -spoken[name])[:count]
+    return [turn for turn in turns if turn.speaker in kept]
 
 
 def _cropped(utterance: Utterance, seconds: float, random: np.random.Generator) -> Utterance:

@@ -7,13 +7,14 @@ update, over all processes and accumulated batches, so that it doesn't depend on
 |---|---|---|
 | ctc | utterances, of -log P(text) | label tokens |
 | sequence, xvector | utterances | utterances |
-| frame | real frames, of the mean over speakers | real frames |
+| frame | real frames, of the mean over speakers, matched best | real frames |
 | pretrain: contrastive, diversity | masked frames | masked frames |
 | pretrain: penalty | real frames, of the features' mean square | real frames |
 """
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.model.base import SpeechModel
 from wavconformer.model.heads import IGNORED
 from wavconformer.model.pretraining import ForPreTraining
@@ -128,18 +130,66 @@ class Speakers(Utterances):
 
 
 class Frames(Objective):
-    """Who speaks in each frame, by binary cross-entropy."""
+    """Who speaks in each frame, whichever output stands for whom: permutation-invariant (arXiv 1909.05952, eq. 1-3).
+
+    Of all ways to match a recording's speakers to the model's the one with the least loss counts. The loss is binary
+    cross-entropy, averaged over speakers; for a head whose labels are sets of speakers (`SpeakerLabels`)
+    cross-entropy, and frames in which more speak at once than any label says don't count.
+    """
 
     divisors: ClassVar[dict[str, str]] = {"frames": "frames"}
+
+    def __init__(self, model: SpeechModel) -> None:
+        super().__init__(model)
+        self._speakers = SpeakerLabels.of(model.config)
 
     def counts(self, inputs: Inputs) -> dict[str, float]:
         """Real frames."""
         return {"frames": float(self.frame_lengths(inputs).sum())}
 
     def forward(self, inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The loss summed over real frames, averaged over speakers; logits (B, T, K)."""
-        output = self.model(**inputs)
-        return {"frames": output.loss * self.frame_lengths(inputs).sum()}, {"logits": output.logits.detach()}
+        """The loss summed over real frames; logits (B, T, V)."""
+        logits = self.model(inputs["input_values"], inputs["attention_mask"]).logits
+        real = torch.arange(logits.shape[1], device=logits.device) < self.frame_lengths(inputs)[:, None]
+        active = inputs["labels"] * real[..., None]
+        sets = self._speakers.sets
+        if sets is None:
+            loss = matched_speakers_loss(logits.float(), active, real)
+        else:
+            loss = matched_sets_loss(logits.float(), active, real, torch.from_numpy(sets).to(logits.device))
+        return {"frames": loss.sum()}, {"logits": logits.detach()}
+
+
+def matched_speakers_loss(logits: Tensor, active: Tensor, real: Tensor) -> Tensor:
+    """Binary cross-entropy (B,), summed over frames, averaged over speakers, of outputs matched to speakers best.
+
+    logits, active: (B, T, K). real: (B, T) frames that count.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    counted = real[..., None].float()
+    # softplus(x) - x·y of each output with each speaker: (B, K, K).
+    costs = (F.softplus(logits) * counted).sum(1)[..., None] - (logits * counted).mT @ active
+    best = []
+    for cost in costs:
+        rows, columns = linear_sum_assignment(cost.detach().cpu().numpy())
+        best.append(cost[torch.from_numpy(rows), torch.from_numpy(columns)].mean())
+    return torch.stack(best)
+
+
+def matched_sets_loss(logits: Tensor, active: Tensor, real: Tensor, sets: Tensor) -> Tensor:
+    """Cross-entropy (B,), summed over frames, of the best order of speakers.
+
+    logits: (B, T, V). active: (B, T, K). real: (B, T) frames that count. sets: (V, K) who speaks, by label.
+    """
+    said = (active[:, :, None, :] > 0.5) == sets  # (B, T, V, K)
+    truth = (said.all(-1) & real[..., None]).float()
+    costs = truth.mT @ -F.log_softmax(logits, dim=-1)  # (B, V, V) of each true label's frames, called by each label
+    totals = []
+    for order in itertools.permutations(range(sets.shape[1])):
+        renamed = (sets[:, None, list(order)] == sets).all(-1).float().argmax(1)  # (V,) what each label is called then
+        totals.append(costs.gather(2, renamed.expand(len(costs), -1)[..., None]).sum((1, 2)))
+    return torch.stack(totals).amin(0)
 
 
 class Contrastive(Objective):

@@ -40,7 +40,7 @@ class Data(Section):
     max_seconds: float = limited(30.0, above=0)
     """Longer utterances are left out, unless they are cropped."""
     crop_seconds: float | None = limited(None, above=0)
-    """A random part of at most this length is taken of each utterance; for pretraining and for classes."""
+    """A random part of at most this length is taken of each utterance; for all tasks but ctc."""
     buckets: int = limited(30, least=1)
     """Most lengths that utterances are sorted into; a batch holds one of them, more buckets mean less padding."""
     sorted_epochs: int = limited(0, least=0)
@@ -270,8 +270,8 @@ class Recipe(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         data = self.data
-        if data.crop_seconds is not None and self.task in ("ctc", "frame"):
-            raise ConfigError(f"data.crop_seconds cuts audio without its labels: not for the task {self.task}.")
+        if data.crop_seconds is not None and self.task == "ctc":
+            raise ConfigError("data.crop_seconds cuts audio without its text: not for the task ctc.")
         if self.augmentation.silence_seconds is not None and self.task == "frame":
             raise ConfigError("augmentation.silence_seconds moves speech away from its turns: not for the task frame.")
         if self.augmentation.join_probability and self.task != "ctc":

@@ -103,6 +103,7 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
         model = cls(Wav2Vec2ConformerConfig.preset(settings.preset, **values))
         if settings.filterbank:
             set_filterbank(model)
+        _shorten_classes(model)
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     else:
         model = _loaded(cls, init, values, tokenizer)
@@ -190,6 +191,8 @@ def _loaded(
             name, config=stored.copy(**values), output_loading_info=True, ignore_mismatched_sizes=True
         )
     prefix = f"{cls.base_model_prefix}."
+    if "objective.weight" in {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}:
+        _shorten_classes(model)
     wrong = [key for key, _, _ in info["mismatched_keys"] if key.startswith(prefix)]
     if wrong:
         raise CheckpointError(f"model.config doesn't fit '{name}': {', '.join(wrong[:5])} have other shapes there.")
@@ -199,3 +202,12 @@ def _loaded(
         if before != tokenizer.get_vocab() and not info["mismatched_keys"]:
             model.init_weights(skip=model.base_model)  # as many letters, but others
     return model
+
+
+def _shorten_classes(model: PreTrained) -> None:
+    """Lets new class vectors of AM-softmax begin short, which sees directions alone: Adam's steps turn them faster.
+
+    At their usual length of √D they hardly move, and the embeddings must learn random directions by heart.
+    """
+    if isinstance(model, models.Wav2Vec2ConformerForXVector):
+        model.objective.weight.data.mul_(model.config.initializer_range)

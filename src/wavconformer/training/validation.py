@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wavconformer.data.rttm import Turn, stretches
+from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.text import greedy_text
 from wavconformer.scoring.classes import score_classes
 from wavconformer.scoring.diarization import score_diarization
@@ -161,10 +162,12 @@ def _turns(objective: Objective, batch: Batch, logits: Tensor) -> list[tuple[lis
     found = []
     hop = objective.model.config.hop_length / 16_000
     lengths = objective.frame_lengths(batch.inputs).tolist()
+    speakers = SpeakerLabels.of(objective.model.config)
     for number, (name, length) in enumerate(zip(batch.ids, lengths, strict=True)):
-        sides = (batch.inputs["labels"][number, :length] > 0.5, logits[number, :length] > 0)
+        labels = batch.inputs["labels"][number, :length].cpu().numpy()
+        sides = (labels > 0.5, speakers.active(logits[number, :length].float().cpu().numpy()))
         true, heard = (
-            [Turn(name, begin, end, f"speaker{column}") for begin, end, column in stretches(side.cpu().numpy(), hop)]
+            [Turn(name, begin, end, f"speaker{column}") for begin, end, column in stretches(side, hop)]
             for side in sides
         )
         found.append((true, heard, length * hop))

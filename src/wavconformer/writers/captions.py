@@ -31,11 +31,12 @@ _PAUSE = 0.6  # seconds; a cut between captions is free there, and dearer the sh
 
 @dataclass(frozen=True)
 class Caption:
-    """What stands on the screen from `start` to `end`, in seconds: at most two lines."""
+    """What stands on the screen from `start` to `end`, in seconds: at most two lines; and who says it, if known."""
 
     start: float
     end: float
     lines: tuple[str, ...]
+    speaker: str | None = None
 
 
 def captions(transcript: Transcript) -> list[Caption]:
@@ -45,7 +46,8 @@ def captions(transcript: Transcript) -> list[Caption]:
         words = [piece for word in segment.words for piece in _pieces(word)]
         for group in _parted(words):
             lines = _lines([word.text for word in group])
-            made.append(Caption(group[0].start, group[-1].end, lines or (" ".join(word.text for word in group),)))
+            text = lines or (" ".join(word.text for word in group),)
+            made.append(Caption(group[0].start, group[-1].end, text, segment.speaker))
     return [_timed(caption, following) for caption, following in zip_longest(made, made[1:])]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 from wavconformer.decoding.transcript import Transcript
@@ -14,9 +15,16 @@ from wavconformer.writers.subtitles import srt, vtt
 from wavconformer.writers.tables import ctm, tsv
 from wavconformer.writers.textgrid import textgrid
 
+UNKNOWN = "?"
+"""Stands for a speaker whom nobody knows."""
+
 
 def _txt(transcript: Transcript, name: str) -> str:
-    return transcript.text + "\n"
+    """All of the text in one line; a line for each speaker's turn to speak, where that is known."""
+    if not transcript.turns:
+        return transcript.text + "\n"
+    runs = groupby(transcript.segments, key=lambda segment: segment.speaker)
+    return "".join(f"{speaker or UNKNOWN}: {' '.join(segment.text for segment in run)}\n" for speaker, run in runs)
 
 
 def _json(transcript: Transcript, name: str) -> str:

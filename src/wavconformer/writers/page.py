@@ -45,7 +45,7 @@ def page(
     embed: bool | None = None,
     folder: Path | None = None,
 ) -> str:
-    """The transcript with the recording's outline, its words to click, and a player.
+    """The transcript with the recording's outline, a lane for each speaker, words or turns to click, and a player.
 
     name: the heading. audio: the recording's path or its bytes; without it there are the words alone.
     embed: whether it is put into the page, by default where it has at most 8 MiB; else the page refers to its path.
@@ -66,6 +66,8 @@ def page(
             [[word.text, word.start, word.end, word.probability] for word in segment.words]
             for segment in transcript.segments
         ],
+        "speakers": [segment.speaker for segment in transcript.segments],
+        "turns": [[turn.start, turn.end, turn.speaker] for turn in transcript.turns],
     }
     parts = {
         "title": html.escape(Path(name).name),

@@ -9,18 +9,22 @@ from wavconformer.writers.captions import captions
 
 
 def srt(transcript: Transcript) -> str:
-    """A transcript as SubRip."""
+    """A transcript as SubRip; a caption whose speaker is known begins with the name, in brackets."""
     blocks = (
-        f"{number}\n{_clock(caption.start, ',')} --> {_clock(caption.end, ',')}\n" + "\n".join(caption.lines) + "\n"
+        f"{number}\n{_clock(caption.start, ',')} --> {_clock(caption.end, ',')}\n"
+        + ("" if caption.speaker is None else f"[{caption.speaker}] ")
+        + "\n".join(caption.lines)
+        + "\n"
         for number, caption in enumerate(captions(transcript), 1)
     )
     return "\n".join(blocks)
 
 
 def vtt(transcript: Transcript) -> str:
-    """A transcript as WebVTT."""
+    """A transcript as WebVTT; a caption whose speaker is known has a voice span (W3C WebVTT, section 4.2.2)."""
     blocks = (
         f"{_clock(caption.start, '.')} --> {_clock(caption.end, '.')}\n"
+        + ("" if caption.speaker is None else f"<v {html.escape(caption.speaker)}>")
         + "\n".join(html.escape(line, quote=False) for line in caption.lines)
         + "\n"
         for caption in captions(transcript)

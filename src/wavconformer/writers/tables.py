@@ -8,12 +8,18 @@ from wavconformer.decoding.transcript import Transcript
 
 
 def tsv(transcript: Transcript) -> str:
-    """Columns start and end (seconds), probability (empty where unknown), segment (from 1), word; a heading first."""
-    lines = ["start\tend\tprobability\tsegment\tword"]
+    """Columns start and end (seconds), probability (empty where unknown), segment (from 1), word; a heading first.
+
+    Where turns are known there is a last column, speaker, empty where nobody was heard.
+    """
+    lines = ["start\tend\tprobability\tsegment\tword" + ("\tspeaker" if transcript.turns else "")]
     for number, segment in enumerate(transcript.segments, 1):
         for word in segment.words:
             probability = "" if word.probability is None else f"{word.probability:.4f}"
-            lines.append(f"{word.start:.3f}\t{word.end:.3f}\t{probability}\t{number}\t{_plain(word.text, ' ')}")
+            lines.append(
+                f"{word.start:.3f}\t{word.end:.3f}\t{probability}\t{number}\t{_plain(word.text, ' ')}"
+                + (f"\t{_plain(word.speaker or '', ' ')}" if transcript.turns else "")
+            )
     return "\n".join(lines) + "\n"
 
 
