@@ -42,6 +42,8 @@ STILL = {
 }
 SHAPE: dict[str, Any] = STILL | {
     "conv_dim": [32] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
     "hidden_size": 96,
     "num_hidden_layers": 3,
     "intermediate_size": 192,

@@ -15,7 +15,7 @@ SHOWN = {
     "ctc": "SET AN ALARM FOR TWENTY THREE MINUTES",
     "diarize": "speaker1: ",
     "frame_classification": "frames of 40 ms",
-    "language_model": "with LM   WHAT IS THE WEATHER IN PARIS SATURDAY",
+    "language_model": "with LM   HOW LONG IS THE WAY FROM MADRID TO LONDON",
     "live": " s  a pause since ",
     "pretraining": "codevector perplexity",
     "sequence_classification": "seven\nsingle label: loss",

@@ -592,7 +592,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_act": "swish",
         "feat_extract_norm": "layer",
         "conv_bias": True,
-        "conv_dim": (64, 96, 160, 192, 224, 256, 256),
+        # As a filterbank of 25 ms every 10 ms, then two convolutions: a frame every 30 ms.
+        "conv_dim": (256, 256, 256),
+        "conv_kernel": (400, 3, 3),
+        "conv_stride": (160, 1, 3),
         "conv_depthwise_kernel_size": 15,
         "num_conv_pos_embeddings": 16,
         "position_embeddings_type": "rotary",

@@ -24,7 +24,7 @@ from wavconformer.files import ASSETS
 from wavconformer.lm.arpa import read_arpa, write_arpa
 from wavconformer.lm.kneser_ney import estimate
 
-LINES = ["SET AN ALARM FOR TWENTY THREE MINUTES", "TURN OFF THE HEATER", "WHAT IS THE WEATHER IN PARIS SATURDAY"]
+LINES = ["SET AN ALARM FOR TWENTY THREE MINUTES", "TURN OFF THE HEATER", "SET A TIMER FOR TWENTY THREE SECONDS"]
 LABELS = ["", "<s>", "</s>", "⁇", " ", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
 
 
@@ -53,10 +53,11 @@ def folder(tmp_path, lm):
 
 
 @pytest.fixture(scope="module")
-def logits(transcriber):
-    """Of two sample recordings, (1, T, V) each."""
+def logits(hesitant):
+    """Of two sample recordings, (T, V) each: with one letter wrong, and with none."""
+    transcriber = wavconformer.load_model(hesitant, device="cpu")
     found = []
-    for name in ("weather", "heater"):
+    for name in ("timer", "heater"):
         inputs = transcriber.processor(
             wavconformer.load_audio(ASSETS / "samples" / f"{name}.flac"), sampling_rate=16_000, return_tensors="pt"
         )
@@ -107,11 +108,11 @@ def test_settings_of_a_call_hold_for_it_alone(folder, logits):
     assert without.text != with_lm.text
     assert without.lm_score == pytest.approx(without.logit_score)
     assert processor.decode(logits[0]).text == with_lm.text
-    hot = processor.decode(logits[0], hotwords=["SATADAY", " "], hotword_weight=30.0, lm_score_boundary=True)
-    assert hot.text.endswith("SATADAY")
+    hot = processor.decode(logits[0], hotwords=["SEKONDS", " "], hotword_weight=30.0, lm_score_boundary=True)
+    assert hot.text.endswith("SEKONDS")
     assert processor.decode(logits[0], beam_width=1, beam_prune_logp=-1.0, token_min_logp=-1.0).text
     with pytest.raises(ValueError, match="list of words"):
-        processor.decode(logits[0], hotwords="SATADAY")
+        processor.decode(logits[0], hotwords="SEKONDS")
 
 
 def test_what_is_saved_loads_again(folder, tmp_path, logits, lm, plain):

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from wavconformer import Transcriber
+from wavconformer import Transcriber, Wav2Vec2ConformerConfig, Wav2Vec2ConformerForCTC, Wav2Vec2Processor
 
 LETTERS = {"<pad>": 0, "|": 4, "E": 5, "T": 6, "A": 7, "O": 8, "N": 9}
+# The rate of the released models: a frame every 320 samples.
+CONFIG = Wav2Vec2ConformerConfig(
+    vocab_size=32, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7
+)
 TEXTS = ["TEN TONE", "A NOTE", "EAT", "NEAT TEA TO EAT", "TO A TEE", "ONE"]
 
 
@@ -20,17 +24,21 @@ def spoken(text: str, random: np.random.Generator) -> np.ndarray:
     for letter in text.replace(" ", "|"):
         labels += [LETTERS[letter]] * int(random.integers(1, 4)) + [LETTERS["<pad>"]]
     # A blank has a sample that isn't 0, so that the detector below can tell it from a pause.
-    return np.repeat(np.maximum(labels, 0.4), 320).astype(np.float32) / 100
+    return np.repeat(np.maximum(labels, 0.4), CONFIG.hop_length).astype(np.float32) / 100
 
 
 class Told(Transcriber):
-    """A transcriber with that model."""
+    """A transcriber with that model, of these strides; its weights are never asked."""
+
+    def __init__(self, processor: Wav2Vec2Processor, **strides: tuple[int, ...]) -> None:
+        super().__init__(Wav2Vec2ConformerForCTC(CONFIG.copy(**strides)), processor)
 
     def _scores(self, waveforms, names, multiple=None):
+        hop, field = self.model.config.hop_length, self.model.config.receptive_field
         scores = []
         for waveform in waveforms:
-            count = (len(waveform) - 400) // 320 + 1
-            labels = np.round(100 * waveform[: count * 320 : 320]).astype(int)
+            count = (len(waveform) - field) // hop + 1
+            labels = np.round(100 * waveform[: count * hop : hop]).astype(int)
             log_probs = np.full((count, 32), -10, np.float32)
             log_probs[np.arange(count), labels] = -0.1
             scores.append(log_probs)

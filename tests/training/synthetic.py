@@ -20,6 +20,8 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 64,
     "conv_dim": [16] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
     "num_conv_pos_embeddings": 4,
     "num_conv_pos_embedding_groups": 2,
     "conv_depthwise_kernel_size": 7,

@@ -15,7 +15,7 @@ class Evidence:
     labels: (L,) ids of the vocabulary, the blank first.
     costs: (T, L) how much less likely than the frame's likeliest label each is: a difference of logits, in nats.
     is_quiet: (T,) whether nothing sounds in the frame and around it.
-    seconds_per_frame: 0.02 for these models by default. duration: seconds of audio.
+    seconds_per_frame: 0.02 for the released models. duration: seconds of audio.
     """
 
     labels: tuple[int, ...]

@@ -54,7 +54,7 @@ class GreedyDecoder:
     """The likeliest token of each frame, without a language model: a `Decoder`.
 
     symbols: what each token id reads as; " " parts words, None leaves nothing. blank: id of the CTC blank.
-    seconds_per_frame: 0.02 for these models by default.
+    seconds_per_frame: 0.02 for the released models.
     """
 
     symbols: Sequence[str | None]

@@ -38,7 +38,7 @@ def words(
     """Joins tokens to words.
 
     symbols: what each token id reads as; " " parts words, None leaves nothing (a sentence mark).
-    seconds_per_frame: 0.02 for these models by default.
+    seconds_per_frame: 0.02 for the released models.
     first_frame: the recording's frame that the tokens' frames count from.
     """
     found: list[Word] = []

@@ -1,4 +1,4 @@
-"""From the waveform to a frame every 320 samples: wav2vec 2.0's convolutions (arXiv 2006.11477, section 2)."""
+"""From the waveform to frames, of 320 samples as released: wav2vec 2.0's convolutions (arXiv 2006.11477, section 2)."""
 
 from __future__ import annotations
 

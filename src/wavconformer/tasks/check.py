@@ -142,7 +142,7 @@ def _frame_rate(model: PreTrained, extractor: Wav2Vec2FeatureExtractor, waveform
         frames = model.base_model(**_inputs(extractor, waveform)).last_hidden_state.shape[1]
     expected = int(model.feature_lengths(len(waveform)))
     rate = model.config.frame_rate(extractor.sampling_rate)
-    detail = f"{frames} frames of {len(waveform)} samples, {rate:g} a second"
+    detail = f"{frames} frames of {len(waveform)} samples, {rate:.4g} a second"
     return Finding("frame rate", frames == expected, detail)
 
 

@@ -37,7 +37,7 @@ class ModelInfo:
             f"feed-forward {config.intermediate_size}, positions: {positions}"
         )
         encoder = f"{len(config.conv_dim)} convolutions, {config.feat_extract_norm} norm"
-        rate = f"{config.frame_rate():g} a second, each sees {config.receptive_field / 16:g} ms"
+        rate = f"{config.frame_rate():.4g} a second, each sees {config.receptive_field / 16:g} ms"
         labels = ", ".join(str(label) for label in list((config.id2label or {}).values())[:10])
         rows = [
             ("class", self.architecture),
