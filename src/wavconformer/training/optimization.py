@@ -20,10 +20,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_bias = name.endswith(("bias", "pos_bias_u", "pos_bias_v"))
-        (others if parameter.ndim < 2 or is_bias else decaying).append(parameter)
+        (others if _is_vector(name, parameter) else decaying).append(parameter)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _is_vector(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a norm's weight, a bias, or such: those of attention have a row for each head."""
+    return parameter.ndim < 2 or name.endswith(("bias", "pos_bias_u", "pos_bias_v"))
 
 
 def make_optimizer(model: nn.Module, recipe: Optim) -> torch.optim.Optimizer:
@@ -44,8 +48,8 @@ def encoder_matrices(model: nn.Module) -> list[nn.Parameter]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and ".encoder.layers." in name and parameter[0].numel() > 1 < parameter.ndim
-        if parameter.shape[2:].numel() == 1 and not name.endswith(("pos_bias_u", "pos_bias_v"))
+        if parameter.requires_grad and ".encoder.layers." in name and not _is_vector(name, parameter)
+        if parameter.shape[1] > 1 and parameter.shape[2:].numel() == 1  # no depthwise convolution
     ]
 
 
