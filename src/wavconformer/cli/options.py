@@ -137,12 +137,9 @@ def use_decoder(
 
 
 def _weights(options: list[str]) -> dict[str, float]:
-    """Hot words given as TEXT or TEXT=WEIGHT."""
-    weights = {}
-    for option in options:
-        text, sign, weight = option.rpartition("=")
-        try:
-            weights[text if sign else weight] = float(weight) if sign else 10.0
-        except ValueError:
-            raise typer.BadParameter(f"--hotword '{option}' is not TEXT or TEXT=WEIGHT.") from None
-    return weights
+    from wavconformer.decoding.hotwords import read_hotwords
+
+    try:
+        return read_hotwords(options)
+    except ValueError as error:
+        raise typer.BadParameter(f"--hotword {error}") from None

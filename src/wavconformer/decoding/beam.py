@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.decoding.hotwords import ASIDE, HotWords
+from wavconformer.decoding.hotwords import ASIDE, HOTWORD_WEIGHT, HotWords
 from wavconformer.decoding.lexicon import Lexicon, require_fit
 from wavconformer.decoding.path import best_path
 from wavconformer.decoding.words import Word, words
@@ -20,7 +20,6 @@ from wavconformer.lm.interface import UNKNOWN, Scorer
 from wavconformer.lm.trie import OUTSIDE, ROOT
 
 LN10 = math.log(10)
-HOTWORD_WEIGHT = 10.0
 _SPACES = ("|", "<space>", "▁", "_", " ")
 """How language models of letters write the space between words."""
 _MARKS = ("<unk>", "<UNK>", "<s>", "</s>")

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+HOTWORD_WEIGHT = 10.0
+"""Of a hot word where none is said, in nats."""
+
 ASIDE = 1
 """The state within a word that is no hot one."""
+
+
+def read_hotwords(texts: Iterable[str]) -> dict[str, float]:
+    """Hot words given as TEXT or TEXT=WEIGHT. Raises ValueError where a weight is no number."""
+    weights = {}
+    for text in texts:
+        name, sign, weight = text.rpartition("=")
+        try:
+            weights[name if sign else weight] = float(weight) if sign else HOTWORD_WEIGHT
+        except ValueError:
+            raise ValueError(f"'{text}' is not TEXT or TEXT=WEIGHT.") from None
+    return weights
 
 
 class HotWords:

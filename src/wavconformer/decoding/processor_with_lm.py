@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavconformer.decoding.beam import HOTWORD_WEIGHT, BeamDecoder, BeamSettings, Hypothesis
+from wavconformer.decoding.beam import BeamDecoder, BeamSettings, Hypothesis
+from wavconformer.decoding.hotwords import HOTWORD_WEIGHT
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.errors import CheckpointError, DataError

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from wavconformer.decoding.hotwords import HOTWORD_WEIGHT, read_hotwords
 from wavconformer.decoding.transcript import Segment, Transcript
 from wavconformer.decoding.words import Word
 from wavconformer.serve.failures import not_available, refused
@@ -18,7 +19,6 @@ from wavconformer.serve.service import Visit
 from wavconformer.serve.task import Answer, Task, TaskForm
 from wavconformer.writers import render
 
-_WEIGHT = 10.0  # of a hot word, as on the command line
 _MOST_WEIGHT = 1000.0
 _HOTWORDS = 500
 _LETTERS = 5000
@@ -67,18 +67,15 @@ class TranscriptionForm(TaskForm):
     @property
     def weights(self) -> dict[str, float]:
         """The hot words with their weights. Raises Failure where one isn't a number."""
-        return {**dict.fromkeys(self.keywords, _WEIGHT), **hotword_weights(self.hotwords)}
+        return {**dict.fromkeys(self.keywords, HOTWORD_WEIGHT), **hotword_weights(self.hotwords)}
 
 
 def hotword_weights(texts: Iterable[str]) -> dict[str, float]:
     """Hot words given as TEXT or TEXT=WEIGHT. Raises Failure where a weight isn't a number that can be used."""
-    weights = {}
-    for text in texts:
-        name, sign, weight = text.rpartition("=")
-        try:
-            weights[name if sign else weight] = float(weight) if sign else _WEIGHT
-        except ValueError:
-            raise refused(f"The hot word '{text}' is not TEXT or TEXT=WEIGHT.", "hotwords") from None
+    try:
+        weights = read_hotwords(texts)
+    except ValueError as error:
+        raise refused(f"The hot word {error}", "hotwords") from None
     if not all(abs(weight) <= _MOST_WEIGHT for weight in weights.values()):
         raise refused(f"A hot word's weight is at most {_MOST_WEIGHT:g}.", "hotwords")
     return weights
