@@ -21,7 +21,7 @@ from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
 from wavconformer.tasks.company import Company, Failure, OnError, batch_seconds_of
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
-from wavconformer.tasks.scores import Scores, refuse_short, scores
+from wavconformer.tasks.scores import Scores, outputs, refuse_short, scores
 
 if TYPE_CHECKING:
     import torch
@@ -218,16 +218,7 @@ class Classifier:
         if isinstance(self.model, OnnxModel):
             logits = self.model(input_values, attention_mask)
         else:
-            import torch
-
-            device = self.model.device
-            is_whole = bool(attention_mask.all())
-            with torch.inference_mode():
-                outputs = self.model(
-                    torch.from_numpy(input_values).to(device),
-                    attention_mask=None if is_whole else torch.from_numpy(attention_mask).to(device),
-                )
-            logits = outputs.logits.float().cpu().numpy()
+            logits = outputs(self.model, input_values, attention_mask).logits.float().cpu().numpy()
         return logits, bool(np.isfinite(logits).all())
 
 

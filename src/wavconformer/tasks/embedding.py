@@ -22,6 +22,7 @@ from wavconformer.files import Source
 from wavconformer.scoring.calibration import CALIBRATION_FILE, Calibration
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
+from wavconformer.tasks.scores import no_numbers, outputs
 from wavconformer.tasks.side_by_side import side_by_side
 
 if TYPE_CHECKING:
@@ -252,28 +253,17 @@ class Embedder:
 
     def _run(self, waveforms: Sequence[NDArray[np.float32]]) -> Vectors:
         """The vectors (B, D) of waveforms (S,), in one batch."""
-        import torch
-
         inputs = self.feature_extractor(
             list(waveforms),
             sampling_rate=self.sampling_rate,
             padding=True,
             return_attention_mask=True,
-            return_tensors="pt",
+            return_tensors="np",
         )
-        device = self.model.device
-        is_whole = bool(inputs["attention_mask"].all())
-        with torch.inference_mode():
-            embeddings = self.model(
-                inputs["input_values"].to(device),
-                attention_mask=None if is_whole else inputs["attention_mask"].to(device),
-            ).embeddings
+        embeddings = outputs(self.model, inputs["input_values"], inputs["attention_mask"]).embeddings
         vectors: Vectors = embeddings.float().cpu().numpy()
         if not np.isfinite(vectors).all():
-            raise CheckpointError(
-                f"{self.place} gives NaN or infinite embeddings: its weights are broken, or too large for their type. "
-                "`wavconformer check` tells more."
-            )
+            raise no_numbers(self.place, "embeddings")
         return _normalised(vectors)
 
     @property

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from wavconformer.audio import AudioSource
 from wavconformer.audio.windows import Cutting
 from wavconformer.decoding.evidence import Evidence
-from wavconformer.errors import AudioError
 from wavconformer.tasks.recording import LongRecording, open_recording
+from wavconformer.tasks.scores import too_short
 from wavconformer.tasks.transcribe import Transcriber
 
 # What a letter costs in a pause between windows, which the model doesn't get to hear.
@@ -65,10 +65,7 @@ def hear(
     if recording.failure is not None:
         raise recording.failure
     if recording.heard < config.receptive_field:
-        raise AudioError(
-            f"{recording.name} is {recording.heard / rate * 1000:.1f} ms long, but the model needs at least "
-            f"{config.receptive_field / rate * 1000:.0f} ms of audio."
-        )
+        raise too_short(recording.name, recording.heard / rate, config.receptive_field / rate)
     pause(max(0, recording.heard // hop - done))
     duration = recording.heard / rate
     progress(duration)

@@ -17,10 +17,11 @@ from wavconformer.data.frames import encoder_frames
 from wavconformer.data.rttm import stretches
 from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.stitching import Heard
-from wavconformer.errors import AudioError, CheckpointError, ConfigError
+from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS
 from wavconformer.tasks.embedding import Embedder
 from wavconformer.tasks.recording import LongRecording
+from wavconformer.tasks.scores import no_numbers, outputs, too_short
 from wavconformer.tasks.side_by_side import side_by_side
 
 if TYPE_CHECKING:
@@ -121,10 +122,7 @@ class Listener:
         if recording.failure is not None:
             raise recording.failure
         if recording.heard < least:
-            raise AudioError(
-                f"{recording.name} is {recording.heard / recording.rate * 1000:.1f} ms long, but the model needs at "
-                f"least {least / recording.rate * 1000:.0f} ms of audio."
-            )
+            raise too_short(recording.name, recording.heard / recording.rate, least / recording.rate)
         return local
 
     def _on_grid(self, seconds: float) -> int:
@@ -158,26 +156,17 @@ class Listener:
 
     def _logits(self, waveforms: Sequence[Samples]) -> list[NDArray[np.float32]]:
         """Logits (T, V) of each waveform (S,), which go through the model together."""
-        import torch
-
         inputs = self.feature_extractor(
             list(waveforms),
             sampling_rate=self.sampling_rate,
             padding=True,
             return_attention_mask=True,
-            return_tensors="pt",
+            return_tensors="np",
         )
-        device, mask = self.model.device, inputs["attention_mask"]
-        with torch.inference_mode():
-            logits = self.model(
-                inputs["input_values"].to(device), attention_mask=None if bool(mask.all()) else mask.to(device)
-            ).logits
+        logits = outputs(self.model, inputs["input_values"], inputs["attention_mask"]).logits
         made: NDArray[np.float32] = logits.float().cpu().numpy()
         if not np.isfinite(made).all():
-            raise CheckpointError(
-                f"{self.place} gives NaN or infinite scores: its weights are broken, or too large for their type. "
-                "`wavconformer check` tells more."
-            )
+            raise no_numbers(self.place)
         return [row[: self._frames(len(samples))] for row, samples in zip(made, waveforms, strict=True)]
 
     def _frames(self, samples: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from wavconformer.errors import AudioError, CheckpointError
 from wavconformer.processing import Wav2Vec2FeatureExtractor
 from wavconformer.tasks.recording import Recording
+
+if TYPE_CHECKING:
+    from wavconformer.checkpoint.pretrained import PreTrained
 
 Scores = NDArray[np.float32]
 Run = Callable[[NDArray[np.float32], NDArray[np.integer]], tuple[Scores, bool]]
@@ -54,18 +58,39 @@ def scores(
             "shorter windows (window_seconds)."
         ) from error
     if not finite:
-        raise CheckpointError(
-            f"{model} gives NaN or infinite scores: its weights are broken, or too large for their type. "
-            "`wavconformer check` tells more."
-        )
+        raise no_numbers(model)
     return list(values)
+
+
+def outputs(model: PreTrained, values: NDArray[np.float32], mask: NDArray[np.integer]) -> Any:
+    """What a model gives for input_values and attention_mask (B, S); it gets no mask where nothing is padded."""
+    import torch
+
+    device = model.device
+    with torch.inference_mode():
+        return model(
+            torch.from_numpy(values).to(device),
+            attention_mask=None if bool(mask.all()) else torch.from_numpy(mask).to(device),
+        )
+
+
+def no_numbers(model: str, what: str = "scores") -> CheckpointError:
+    """The error of a model whose scores are no numbers."""
+    return CheckpointError(
+        f"{model} gives NaN or infinite {what}: its weights are broken, or too large for their type. "
+        "`wavconformer check` tells more."
+    )
 
 
 def refuse_short(recordings: Sequence[Recording], least: int, rate: int) -> None:
     """Raises AudioError where one of them has fewer than `least` samples."""
     for recording in recordings:
         if len(recording.waveform) < least:
-            raise AudioError(
-                f"{recording.name} is {recording.duration * 1000:.1f} ms long, but the model needs at least "
-                f"{least / rate * 1000:.0f} ms of audio."
-            )
+            raise too_short(recording.name, recording.duration, least / rate)
+
+
+def too_short(name: str, seconds: float, least: float) -> AudioError:
+    """The error of a recording that lasts so many seconds, where the model needs at least so many."""
+    return AudioError(
+        f"{name} is {seconds * 1000:.1f} ms long, but the model needs at least {least * 1000:.0f} ms of audio."
+    )
