@@ -24,15 +24,13 @@ from scipy.signal import butter, sosfilt
 
 from wavconformer.audio import SAMPLE_RATE
 from wavconformer.data.manifest import MANIFEST_FILE
-from wavconformer.errors import WavConformerError
 from wavconformer.files import write_json
 from wavconformer.training.augmentation import add_noise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny-en"))  # whose voices these are
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
-from parts import PART, Samples, Take, check_heading, finish, make_parts, number_of, part_count, write_part
-from parts import write_recording as write
-from surroundings import babble, rainfall, training_noise, training_room
+from parts import PART, Samples, Take, check_heading, finish, make_parts, number_of, part_count, telling, write_part
+from surroundings import rainfall, training_noise, write_surroundings
 from voices import TRAINING as KNOWN
 from voices import Manner, Speaker, Voice, manner, require
 from words import FAR, FAR_UNHEARD, KEYWORDS, LABELS, NEAR, NEAR_UNHEARD, SILENCE, UNKNOWN
@@ -269,16 +267,12 @@ def _make_surroundings(out: Path, seed: int) -> None:
     """Writes the noises and rooms that training mixes in."""
     random_ = np.random.default_rng(number_of(seed, "surroundings"))
     draw, speaker = random.Random(f"{seed} babble"), Speaker(seed)
-    for number in range(NOISES):
-        if number % 4 == 0:
-            some = [_voice(TRAINING, draw) for _ in range(draw.randint(3, 7))]
-            spoken = [speaker(one, manner(one, draw), " ".join(draw.sample(FAR, 12))) for one in some]
-            noise = babble(spoken, 10.0, random_)
-        else:
-            noise = training_noise(number, 10.0, random_)
-        write(out / "noise" / f"{number:03d}.flac", noise)
-    for number in range(ROOMS):
-        write(out / "rooms" / f"{number:03d}.flac", training_room(random_))
+
+    def talk() -> list[Samples]:
+        some = [_voice(TRAINING, draw) for _ in range(draw.randint(3, 7))]
+        return [speaker(one, manner(one, draw), " ".join(draw.sample(FAR, 12))) for one in some]
+
+    write_surroundings(out, NOISES, ROOMS, 10.0, random_, talk)
 
 
 def _report(manifest: Path) -> dict[str, Any]:
@@ -300,14 +294,8 @@ def main(
 ) -> None:
     """Make a corpus of spoken words by synthetic voices, with noises and rooms, and sets to validate and test on."""
     console = Console(stderr=True)
-    try:
+    with telling(console):
         report = make(out, examples, seed, workers, console)
-    except WavConformerError as error:
-        console.print(f"[red]{error}[/red]", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
-        raise typer.Exit(130) from None
     for name, part in report.items():
         typer.echo(f"{name:40s} {part['clips']:7,d} clips {part['hours']:8.2f} h  {part['voices']:4d} voices")
 

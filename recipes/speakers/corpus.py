@@ -22,17 +22,15 @@ import typer
 from rich.console import Console
 
 from wavconformer.data.manifest import MANIFEST_FILE
-from wavconformer.errors import WavConformerError
 from wavconformer.files import write_json
 from wavconformer.training.augmentation import add_noise
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny-en"))  # whose voices, texts and noises these are
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
-from parts import Samples, Take, check_heading, finish, make_parts, number_of, part_count, write_part
-from parts import write_recording as write
+from parts import Samples, Take, check_heading, finish, make_parts, number_of, part_count, telling, write_part
 from people import Person, everybody, manner, spoken
 from sentences import Exclusion, open_sentences
-from surroundings import CONDITIONS, babble, training_noise, training_room
+from surroundings import CONDITIONS, write_surroundings
 from voices import Manner, Speaker, require
 
 VERSION = 1
@@ -127,15 +125,12 @@ def _make_surroundings(out: Path, seed: int, lines: Sequence[Line]) -> None:
     random_ = np.random.default_rng(number_of(seed, "surroundings"))
     draw, speaker = random.Random(f"{seed} babble"), Speaker(seed)
     talkers = [line for line in lines if line.person.voice.engine != "piper"]
-    for number in range(NOISES):
-        if number % 4 == 0:
-            some = draw.sample(talkers, draw.randint(3, 7))
-            noise: Samples = babble([spoken(speaker, one.person, one.manner, one.text) for one in some], 20.0, random_)
-        else:
-            noise = training_noise(number, 20.0, random_)
-        write(out / "noise" / f"{number:03d}.flac", noise)
-    for number in range(ROOMS):
-        write(out / "rooms" / f"{number:03d}.flac", training_room(random_))
+
+    def talk() -> list[Samples]:
+        some = draw.sample(talkers, draw.randint(3, 7))
+        return [spoken(speaker, one.person, one.manner, one.text) for one in some]
+
+    write_surroundings(out, NOISES, ROOMS, 20.0, random_, talk)
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -157,14 +152,8 @@ def main(
 ) -> None:
     """Make a corpus of hundreds of synthetic speakers, with noises and rooms, and sets to validate and test on."""
     console = Console(stderr=True)
-    try:
+    with telling(console):
         report = make(out, utterances, seed, workers, Exclusion.read(exclude or []), console)
-    except WavConformerError as error:
-        console.print(f"[red]{error}[/red]", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
-        raise typer.Exit(130) from None
     for name, part in report.items():
         typer.echo(
             f"{name:8s} {part['speakers']:5d} speakers {part['utterances']:7,d} utterances {part['hours']:6.2f} h"

@@ -24,14 +24,13 @@ import typer
 from rich.console import Console
 
 from wavconformer.data.manifest import MANIFEST_FILE
-from wavconformer.errors import WavConformerError
 from wavconformer.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
 from commands import phrase
-from parts import PART, Take, check_heading, finish, make_parts, number_of, part_count, write_part, write_recording
+from parts import PART, Samples, Take, check_heading, finish, make_parts, number_of, part_count, telling, write_part
 from sentences import Exclusion, open_sentences
-from surroundings import CONDITIONS, babble, training_noise, training_room
+from surroundings import CONDITIONS, write_surroundings
 from voices import TRAINING, UNHEARD, Manner, Speaker, Voice, expected_seconds, manner, require
 
 VERSION = 1
@@ -183,17 +182,12 @@ def _make_surroundings(out: Path, seed: int) -> None:
     random_ = np.random.default_rng(number_of(seed, "surroundings"))
     draw, speaker = random.Random(f"{seed} babble"), Speaker(seed)
     talkers = [voice for voice in TRAINING if voice.engine != "piper"]
-    for number in range(NOISES):
-        seconds = 20.0
-        if number % 4 == 0:
-            some = [_voice(tuple(talkers), draw) for _ in range(draw.randint(3, 7))]
-            spoken = [speaker(one, manner(one, draw), " ".join(phrase(draw) for _ in range(4))) for one in some]
-            noise = babble(spoken, seconds, random_)
-        else:
-            noise = training_noise(number, seconds, random_)
-        write_recording(out / "noise" / f"{number:03d}.flac", noise)
-    for number in range(ROOMS):
-        write_recording(out / "rooms" / f"{number:03d}.flac", training_room(random_))
+
+    def talk() -> list[Samples]:
+        some = [_voice(tuple(talkers), draw) for _ in range(draw.randint(3, 7))]
+        return [speaker(one, manner(one, draw), " ".join(phrase(draw) for _ in range(4))) for one in some]
+
+    write_surroundings(out, NOISES, ROOMS, 20.0, random_, talk)
 
 
 def _report(out: Path, names: list[str], script: Script) -> dict[str, Any]:
@@ -245,14 +239,8 @@ def main(
 ) -> None:
     """Make a corpus of synthetic English speech, with noises and rooms, and sets to validate and test on."""
     console = Console(stderr=True)
-    try:
+    with telling(console):
         report = make(out, hours, seed, workers, Exclusion.read(exclude or []), console)
-    except WavConformerError as error:
-        console.print(f"[red]{error}[/red]", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
-        raise typer.Exit(130) from None
     for name, part in report.items():
         if isinstance(part, dict):
             typer.echo(f"{name:40s} {part['utterances']:7,d} utterances {part['hours']:8.2f} h")

@@ -12,15 +12,17 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,7 +32,7 @@ from wavconformer.data.corpus import write_index
 from wavconformer.data.manifest import MANIFEST_FILE
 from wavconformer.data.shards import ShardWriter
 from wavconformer.data.utterance import Utterance
-from wavconformer.errors import DataError
+from wavconformer.errors import DataError, WavConformerError
 from wavconformer.files import atomic, write_json, write_text
 
 Samples = NDArray[np.float32]
@@ -173,3 +175,16 @@ def write_recording(path: Path, samples: Samples) -> None:
     """Writes a FLAC file of its own."""
     with atomic(path) as temporary:
         temporary.write_bytes(_flac(samples))
+
+
+@contextmanager
+def telling(console: Console) -> Iterator[None]:
+    """Tells what is wrong, or that a run was interrupted, in place of a traceback."""
+    try:
+        yield
+    except WavConformerError as error:
+        console.print(f"[red]{error}[/red]", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("[yellow]Interrupted. The same command goes on where it stopped.[/yellow]")
+        raise typer.Exit(130) from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
+from parts import write_recording
 from scipy.signal import butter, sosfilt
 
 from wavconformer.audio import SAMPLE_RATE
@@ -45,6 +47,20 @@ def _fan(length: int, random: Random) -> Samples:
     )
     swell = 1 + random.uniform(0.1, 0.5) * np.sin(2 * np.pi * random.uniform(4, 25) * time)
     return _level(_level(band) * swell + 0.2 * _coloured(length, 2, random))
+
+
+def write_surroundings(
+    out: Path, noises: int, rooms: int, seconds: float, random: Random, talk: Callable[[], list[Samples]]
+) -> None:
+    """Writes the noises and rooms that training mixes in, as `noise` and `rooms` of a folder.
+
+    seconds: of a noise. talk: gives what several people say; every fourth noise is the babble of such.
+    """
+    for number in range(noises):
+        noise = babble(talk(), seconds, random) if number % 4 == 0 else training_noise(number, seconds, random)
+        write_recording(out / "noise" / f"{number:03d}.flac", noise)
+    for number in range(rooms):
+        write_recording(out / "rooms" / f"{number:03d}.flac", training_room(random))
 
 
 def training_noise(kind: int, seconds: float, random: Random) -> Samples:
