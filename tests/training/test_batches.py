@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tests.data.corpora import RATE, write_audio
 from tests.model.builders import SHAPE
@@ -23,6 +24,7 @@ from wavconformer import (
     Wav2Vec2FeatureExtractor,
 )
 from wavconformer.data.corpus import Corpus
+from wavconformer.data.frames import encoder_frames
 from wavconformer.data.prepare import prepare
 from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
@@ -155,6 +157,34 @@ def test_joined_utterances_have_one_text(corpus, config):
     assert sum(batch.seconds for batch in together) > spoken + silence  # and silence before and behind
     held_out = validation_batches(start_of(joining, config))
     assert all("+" not in name for batch in held_out.once() for name in batch.ids)
+
+
+def test_silence_is_marked_before_noise_unless_the_text_needs_it(corpus, config):
+    recipe = recipe_of(corpus)
+    surely_silent = Augmentation(silence_seconds=(0.5, 0.5), silence_probability=1.0, noise=str(corpus / "noise"))
+    silencing = dataclasses.replace(
+        recipe, data=dataclasses.replace(recipe.data, silence_db=20.0), augmentation=surely_silent
+    )
+    batch = next(iter(batches_of(silencing, config)))
+    silent, lengths = batch.inputs["silent"], batch.inputs["attention_mask"].sum(-1)
+    for row, length in zip(silent, lengths.tolist(), strict=True):
+        frames = encoder_frames(length, config)
+        assert row[:10].all() and row[frames - 10 : frames].all()  # half a second, 24 frames, without their edges
+        assert not row[frames:].any()
+        assert not row[26 : frames - 26].any()
+    assert "silent" not in next(iter(batches_of(recipe, config))).inputs
+    assert all("silent" not in batch.inputs for batch in validation_batches(start_of(silencing, config)).once())
+
+
+def test_frames_that_a_text_needs_are_not_silent(tmp_path, config):
+    samples = np.zeros(RATE, np.float32)
+    samples[:1600] = 0.5
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    (tmp_path / "all.jsonl").write_text(json.dumps({"id": "a", "audio": "a.wav", "text": "ABCABCABCABC"}))
+    prepare(tmp_path / "all.jsonl", tmp_path / "ready", workers=0)
+    data = Data(train=(str(tmp_path / "ready"),), silence_db=40.0, max_seconds=4.0)
+    batch = next(iter(batches_of(Recipe(task="ctc", data=data, trainer=Trainer(workers=0, batch_seconds=4.0)), config)))
+    assert not batch.inputs["silent"].any()
 
 
 def test_labels_of_classes(corpus, config):

@@ -121,6 +121,10 @@ def test_overrides_stand_over_the_file_and_the_last_one_counts(write):
         ("augmentation: {speed: [0.9, 3]}", "augmentation.speed is 3.0, but must be at most 2."),
         ("augmentation: {noise_snr_db: [9, 1]}", "augmentation.noise_snr_db is [9.0, 1.0]: the lower end comes first."),
         ("{task: frame, augmentation: {silence_seconds: [0, 1]}}", "moves speech away from its turns"),
+        (
+            "{task: sequence, data: {silence_db: 40}}",
+            "data.silence_db says where text isn't: not for",
+        ),
         ("{task: xvector, augmentation: {join_probability: 0.1}}", "joins texts: not for the task xvector."),
         ("schedule: {warmup: 0.7, hold: 0.5}", "together more than the run"),
         ("schedule: {kind: tri_stage, final: 0}", "schedule.final is 0, but tri_stage falls by a factor"),

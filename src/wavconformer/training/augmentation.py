@@ -7,6 +7,7 @@ utterance in an epoch, so that a resumed run hears the same; and soxr, which is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ _LONG = 10.0  # seconds; of longer noise only the stretch that is needed is deco
 _BEFORE = 32  # samples of a response that are kept before its peak, 2 ms
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """What training hears (S,), the factor by which its speed was changed, and the same without reverb, noise, volume.
+
+    clean: (S,).
+    """
+
+    samples: Samples
+    factor: float
+    clean: Samples
+
+
 class Augmenter:
     """Applies a recipe's augmentation.
 
@@ -45,14 +58,15 @@ class Augmenter:
         """The least speed factor: audio may become longer by its inverse."""
         return min((1.0, *self._recipe.speed))
 
-    def __call__(self, samples: Samples, random: np.random.Generator) -> tuple[Samples, float]:
-        """The samples (S,) augmented as `random` draws, and the factor by which their speed was changed."""
+    def __call__(self, samples: Samples, random: np.random.Generator) -> Augmented:
+        """The samples (S,) augmented as `random` draws."""
         recipe, factor = self._recipe, 1.0
         if recipe.speed:
             factor = float(random.choice(recipe.speed))
             samples = change_speed(samples, factor)
         if recipe.silence_seconds is not None and random.random() < recipe.silence_probability:
             samples = np.concatenate([self._silence(random), samples, self._silence(random)])
+        clean = samples
         if self._responses and random.random() < recipe.reverb_probability:
             samples = add_reverb(samples, _response(self._responses[random.integers(len(self._responses))]))
         if self._noise and random.random() < recipe.noise_probability:
@@ -60,7 +74,7 @@ class Augmenter:
             samples = add_noise(samples, noise, random.uniform(*recipe.noise_snr_db))
         if recipe.volume_db is not None:
             samples = samples * np.float32(10 ** (random.uniform(*recipe.volume_db) / 20))
-        return samples, factor
+        return Augmented(samples, factor, clean)
 
     def group(self, numbers: Sequence[int], random: np.random.Generator) -> list[list[int]]:
         """Which utterances of a batch become one: each by itself, or with one to three others."""

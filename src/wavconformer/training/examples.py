@@ -27,6 +27,7 @@ from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.errors import AudioError, DataError
 from wavconformer.model.masking import compute_mask_indices, sample_negative_indices
 from wavconformer.training.augmentation import Augmenter
+from wavconformer.training.silence import silent_frames
 from wavconformer.training.starting import Start
 
 IGNORED = -100  # label that no loss counts
@@ -45,8 +46,9 @@ class Batch:
     """What a model is called with, and what it is made of.
 
     inputs: keyword arguments of the task's model: input_values, attention_mask (B, S), and by task
-        ctc: labels (B, L), -100 beyond a text's end; sequence and xvector: labels (B,); frame: labels (B, T, K) of 0.0
-        and 1.0; pretrain: mask_time_indices (B, T) and sampled_negative_indices (B, T, N).
+        ctc: labels (B, L), -100 beyond a text's end, and with data.silence_db silent (B, T), frames that hear nothing;
+        sequence and xvector: labels (B,); frame: labels (B, T, K) of 0.0 and 1.0;
+        pretrain: mask_time_indices (B, T) and sampled_negative_indices (B, T, N).
     ids, texts: of the utterances (B), "a+b" where two are joined. seconds: of sound, padding not counted.
     skipped: utterances of the plan that aren't in it. Where all are, the batch is empty: `len(batch)` is 0, and so
         are `inputs`.
@@ -72,11 +74,14 @@ class Batch:
 
 @dataclass
 class _Example:
-    """One utterance, ready: samples (S,), and by task ids, a class, activity (T, K), or mask (T,) and negatives."""
+    """One utterance, ready: samples (S,), and by task ids with silent frames (T,), a class, activity (T, K), or a mask
+    (T,) with negatives.
+    """
 
     utterance: Utterance
     samples: NDArray[np.float32]
     ids: list[int] = field(default_factory=list)
+    silent: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     label: int = 0
     active: NDArray[np.float32] | None = None
     mask: NDArray[np.bool_] | None = None
@@ -103,6 +108,7 @@ class Examples:
         self.seed = recipe.trainer.seed
         self.crop_seconds = recipe.data.crop_seconds if is_training or self.task in ("pretrain", "frame") else None
         self.augmenter = Augmenter(recipe.augmentation) if is_training else None
+        self._silence_db = recipe.data.silence_db if is_training else None
         self._config = start.model.config
         self._extractor = start.feature_extractor
         self._tokenizer = start.tokenizer
@@ -111,6 +117,8 @@ class Examples:
         self._turns: dict[str, list[Turn]] = {}
         if self.task == "ctc" and self._tokenizer is None:
             raise DataError("CTC needs a tokenizer to make labels of texts: set data.vocabulary, or model.init.")
+        if self._silence_db is not None and self._config.add_adapter:
+            raise DataError("data.silence_db knows the encoder's frames: not for a model with add_adapter.")
         if self.task in ("sequence", "xvector") and not self._classes:
             raise DataError(f"The task {self.task} needs class names: the corpus has none, nor has data.labels.")
         if self.task == "frame":
@@ -156,15 +164,17 @@ class Examples:
             texts = [one.text or "" for one in utterances]
             utterance = replace(utterance, id="+".join(one.id for one in utterances), text=" ".join(texts))
             samples = self.augmenter.join([part for _, part in parts], random)
-        factor = 1.0
+        clean, factor = samples, 1.0
         if self.augmenter is not None:
-            samples, factor = self.augmenter(samples, random)
+            augmented = self.augmenter(samples, random)
+            samples, factor, clean = augmented.samples, augmented.factor, augmented.clean
         example = _Example(utterance, samples)
         frames = encoder_frames(len(samples), self._config)
         if not frames:
             raise _Unusable(f"it lasts {len(samples) / rate:.3f} s, too short for a frame")
         if self.task == "ctc":
             self._transcribe(example)
+            self._mark_silence(example, clean)
         elif self.task == "frame":
             self._mark_speakers(example, frames, factor)
         elif self.task == "pretrain":
@@ -194,6 +204,15 @@ class Examples:
         needed, frames = ctc_frames(example.ids), output_frames(len(example.samples), self._config)
         if needed > frames:
             raise _Unusable(f"its text needs {needed} frames, its audio makes {frames}")
+
+    def _mark_silence(self, example: _Example, clean: NDArray[np.float32]) -> None:
+        """Where the text can't be, if what remains is enough for it."""
+        if self._silence_db is not None:
+            hop, field = self._config.inputs_to_logits_ratio, self._config.receptive_field
+            rate = self._extractor.sampling_rate
+            silent = silent_frames(clean, rate, self._silence_db, hop=hop, field=field)
+            if (~silent).sum() >= ctc_frames(example.ids):
+                example.silent = silent
 
     def _mark_speakers(self, example: _Example, frames: int, factor: float) -> None:
         utterance, rate = example.utterance, self._extractor.sampling_rate
@@ -248,6 +267,8 @@ class Examples:
             for row, example in zip(labels, examples, strict=True):
                 row[: len(example.ids)] = torch.tensor(example.ids)
             inputs["labels"] = labels
+            if self._silence_db is not None:
+                inputs["silent"] = _stacked([example.silent for example in examples], frames)
         elif self.task == "frame":
             inputs["labels"] = _stacked([example.active for example in examples], frames)
         elif self.task == "pretrain":

@@ -30,6 +30,8 @@ from wavconformer.training.recipe import Pretraining, Task
 
 Inputs = dict[str, Tensor]
 
+_NEVER = -1e4  # a logit; minus infinity would make the gradients of CTC not numbers
+
 
 class Objective(nn.Module, ABC):
     """A model and its loss, as one module that can be wrapped for several processes.
@@ -69,7 +71,11 @@ class Objective(nn.Module, ABC):
 
 
 class CTC(Objective):
-    """Transcripts. Texts that don't fit their audio are left out before; what remains can be aligned."""
+    """Transcripts. Texts that don't fit their audio are left out before; what remains can be aligned.
+
+    Where `silent` (B, T) says which frames hear nothing, only alignments with blanks there count: -log P of the text
+    and of that silence.
+    """
 
     divisors: ClassVar[dict[str, str]] = {"ctc": "tokens"}
 
@@ -82,7 +88,8 @@ class CTC(Objective):
         logits = self.model(inputs["input_values"], inputs["attention_mask"]).logits
         labels = inputs["labels"]
         real = labels != IGNORED
-        log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1)
+        held, waiting = self._held(logits.float(), inputs.get("silent"))
+        log_probs = F.log_softmax(held, dim=-1).transpose(0, 1)
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's CTC wants int32 on the CPU and blank 0
             loss = F.ctc_loss(
                 log_probs,
@@ -93,7 +100,15 @@ class CTC(Objective):
                 reduction="sum",
                 zero_infinity=True,
             )
-        return {"ctc": loss}, {"logits": logits.detach()}
+        return {"ctc": loss + waiting}, {"logits": logits.detach()}
+
+    def _held(self, logits: Tensor, silent: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits (B, T, V) that are sure of the blank in silent frames (B, T), and -log P of these blanks, summed."""
+        if silent is None:
+            return logits, logits.new_zeros(())
+        tokens = torch.arange(logits.shape[-1], device=logits.device) != self.model.blank
+        waiting = -F.log_softmax(logits, dim=-1)[..., self.model.blank]
+        return logits.masked_fill(silent[..., None] & tokens, _NEVER), (waiting * silent).sum()
 
 
 class Utterances(Objective):

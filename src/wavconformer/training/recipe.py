@@ -41,6 +41,10 @@ class Data(Section):
     """Longer utterances are left out, unless they are cropped."""
     crop_seconds: float | None = limited(None, above=0)
     """A random part of at most this length is taken of each utterance; for all tasks but ctc."""
+    silence_db: float | None = limited(None, above=0)
+    """For CTC: a frame names no token while the sound, before noise is added, is for 0.2 s or longer this far below the
+    utterance's loudest. Without it a model may name a first word before it is said.
+    """
     buckets: int = limited(30, least=1)
     """Most lengths that utterances are sorted into; a batch holds one of them, more buckets mean less padding."""
     sorted_epochs: int = limited(0, least=0)
@@ -272,6 +276,8 @@ class Recipe(Section):
         data = self.data
         if data.crop_seconds is not None and self.task == "ctc":
             raise ConfigError("data.crop_seconds cuts audio without its text: not for the task ctc.")
+        if data.silence_db is not None and self.task != "ctc":
+            raise ConfigError(f"data.silence_db says where text isn't: not for the task {self.task}.")
         if self.augmentation.silence_seconds is not None and self.task == "frame":
             raise ConfigError("augmentation.silence_seconds moves speech away from its turns: not for the task frame.")
         if self.augmentation.join_probability and self.task != "ctc":
