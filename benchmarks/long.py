@@ -5,7 +5,7 @@
 RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utterances, in drawn order, are joined with
 pauses of drawn length, and the same faint noise lies under all. Each utterance is also cut out of that recording and
 transcribed alone, with the silence round it that a window has, so that both ways hear the same samples; and once more
-without that silence, for its WER. Times are those
+without that silence, for its WER. Word times are also compared with those of `align`, which knows the texts. Times are those
 of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process of its
 own that transcribes the file, beside one that transcribes its first minute.
 """
@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from wavconformer import Cutting, Transcriber, Word, load_audio, load_model, stream_audio
 from wavconformer.audio.vad import voice_detector
 from wavconformer.audio.windows import PAD, Windower
+from wavconformer.tasks.align import align
 
 RATE = 16_000
 NEAR = 0.5  # seconds from a seam
@@ -257,6 +258,15 @@ def report(folder: Path, path: Path, model: str | None, cutting: Cutting, uttera
         if (utterance := begins.get(id(pair.alone))) and pair.long:
             waveform = audio[utterance.start : utterance.stop].astype(np.float32)
             first.append(pair.long.start - (utterance.start + onset(waveform)) / RATE)
+    texts = [utterance.text for utterance in utterances]
+    lines = align(path, texts, model=transcriber, **asdict(cutting)).lines
+    forced = [Word(word.text, word.start, word.end) for line in lines for word in line.words if not word.is_interpolated]
+    starts = [
+        pair.long.start - pair.alone.start
+        for pair in aligned(forced, whole)
+        if pair.alone and pair.long and pair.alone.text == pair.long.text
+    ]
+    print(f"word starts, whole against the known texts' alignment: {spread(starts)}")
     print(f"first words, start in the whole against the known join and the utterance's onset: {spread(first)}")
 
     minute = path.with_name("minute.wav")
