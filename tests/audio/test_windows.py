@@ -246,6 +246,28 @@ def test_detectors_hear_speech_and_nothing_else(detector, sample_texts):
     assert speaking[(times > 3.3) & (times < end - 0.3)].mean() > 0.5
 
 
+@pytest.mark.parametrize("decibels", [60, 20, 15])
+def test_loudness_finds_the_speech_that_silero_finds_in_noise_too(decibels, sample_texts):
+    random = np.random.default_rng(0)
+    pauses = [np.zeros(round(seconds * RATE), np.float32) for seconds in random.uniform(0.8, 1.6, len(sample_texts))]
+    voices = [load_audio(path) for path in sample_texts]
+    audio = np.concatenate([part for pair in zip(pauses, voices, strict=True) for part in pair])
+    loudness = np.sqrt(np.mean(np.square(np.concatenate(voices))))
+    noise = loudness * 10 ** (-decibels / 20) * random.standard_normal(len(audio)).astype(np.float32)
+
+    def heard(detector, samples):
+        windower = Windower(Cutting(), rate=RATE, hop=320, field=400, detector=detector)
+        found = np.zeros(len(samples), bool)
+        for window in [*windower.feed(samples), *windower.finish()]:
+            found[window.start : window.stop] = True
+        return found
+
+    speech, found = heard(SileroDetector(RATE), audio), heard(EnergyDetector(RATE), audio + noise)
+    edges = np.flatnonzero(np.diff(speech.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    assert all(found[start + 4_000 : end - 4_000].mean() > 0.95 for start, end in edges)  # what stands round it apart
+    assert (found & ~speech).mean() < 0.03
+
+
 @pytest.mark.parametrize("kind", [SileroDetector, EnergyDetector])
 @pytest.mark.parametrize("sizes", [[100], [512], [5_000, 7], [200_000]])
 def test_detectors_do_not_care_how_samples_come(kind, sizes, sample):
