@@ -327,7 +327,14 @@ def test_settings_that_cannot_be_are_refused(name, value):
 
 @pytest.mark.parametrize(
     ("hotwords", "message"),
-    [(["AB", "aé"], "no token for 'a', 'é'"), (["ab"], "Write 'AB'"), ([" "], "empty"), ("AB", "list of words")],
+    [
+        (["AB", "aé"], "no token for 'a', 'é'"),
+        (["ab"], "Write 'AB'"),
+        ([" "], "empty"),
+        ("AB", "list of words"),
+        ({"AB": math.nan}, "'AB' has the weight nan"),
+        ({"AB": math.inf}, "finite"),
+    ],
 )
 def test_hot_words_that_cannot_be_written_are_refused(hotwords, message):
     with pytest.raises(ValueError, match=message):
