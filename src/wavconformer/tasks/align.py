@@ -92,22 +92,33 @@ def read_lines(text: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     if isinstance(text, os.PathLike):
         path = Path(text)
         try:
-            return path.read_text(encoding="utf-8-sig").splitlines()
+            return decoded_lines(path.read_bytes(), f"The text '{path}'")
         except OSError as error:
             raise DataError(f"The text '{path}' can't be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"The text '{path}' isn't in UTF-8 (at byte {error.start}): convert it.") from error
     return [" ".join(line.split()) for line in text]
 
 
+def decoded_lines(content: bytes, name: str) -> list[str]:
+    """The lines of UTF-8. name: what a message calls them. Raises DataError where they are in another encoding."""
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} isn't in UTF-8 (at byte {error.start}): convert it.") from error
+
+
 def render_alignment(
-    alignment: Alignment, format: str, name: str, *, audio: str | os.PathLike[str] | None = None
+    alignment: Alignment,
+    format: str,
+    name: str,
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """An alignment as text, with a newline at the end.
 
     format: "tsv", a row for each line with its number, start, end, score and text; "json", all that there is; or
         another of `wavconformer.writers.FORMATS`, with a segment for each line that is heard. name: what the recording
-        is called. audio: for html alone.
+        is called. audio, folder: for html alone, as `wavconformer.writers.render` takes them.
 
     Raises ValueError for another format.
     """
@@ -119,7 +130,7 @@ def render_alignment(
             for line in alignment.lines
         ]
         return "".join(f"{row}\n" for row in ["line\tstart\tend\tscore\ttext", *rows])
-    return render(as_transcript(alignment), format, name=name, audio=audio)
+    return render(as_transcript(alignment), format, name=name, audio=audio, folder=folder)
 
 
 def as_transcript(alignment: Alignment) -> Transcript:
