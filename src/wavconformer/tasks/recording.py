@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource, AudioWarning, stream_audio
 from wavconformer.audio.decode import is_blocks
+from wavconformer.audio.recording import name_of
 
 BLOCK_SECONDS = 2.0
 
@@ -105,6 +105,4 @@ def open_recording(
 
 def describe(source: AudioSource) -> str:
     """How messages name a source."""
-    if isinstance(source, (str, os.PathLike)):
-        return f"'{os.fspath(source)}'"
-    return "The given audio"
+    return "The given audio" if isinstance(source, np.ndarray) or is_blocks(source) else name_of(source)
