@@ -154,6 +154,13 @@ def test_two_files_for_one_output_are_refused_before_any_work(run, sample, tmp_p
     assert not (tmp_path / "texts").exists()
 
 
+def test_a_folder_that_is_named_as_a_file_is_refused(run, sample, tmp_path):
+    code, out, err = run("transcribe", sample, "--format", "srt", "--output", tmp_path / "timer.SRT")
+    assert (code, out) == (2, "")
+    assert "named as a file" in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "timer.SRT").exists()
+
+
 def test_bad_files_are_named_and_the_others_go_on(run, sample, bad_files):
     code, out, err = run("transcribe", *bad_files.values(), sample)
     assert code == 1
