@@ -208,6 +208,16 @@ def test_settings_that_make_no_windows(settings, message):
         Cutting(**settings)
 
 
+@pytest.mark.parametrize("sizes", [[8_000], [160_000]])
+def test_long_rests_within_speech_make_no_window_too_long(sizes):
+    speech = [(0.5, 3.0), (11.0, 12.0), (20.5, 21.0), (28.0, 29.0)]
+    cutting = Cutting(window_seconds=4, pause_seconds=10, context_seconds=0)
+    windows = cut(np.zeros(40 * RATE, np.float32), cutting, Switched(speech), sizes)
+    assert max(one.stop - one.start for one in windows) <= cutting.longest_seconds * RATE
+    assert [one.closed for one in windows] == [False] * (len(windows) - 1) + [True]
+    assert all(one.stop == other.start for one, other in pairwise(windows))
+
+
 # Speech
 
 
