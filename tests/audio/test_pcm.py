@@ -48,7 +48,7 @@ def test_half_a_sample_at_the_end_is_told_of():
 
 
 def test_a_recording_that_is_not_raw_is_refused(sample):
-    with sample.open("rb") as file, pytest.raises(AudioError, match="`wavconformer transcribe` reads it"):
+    with sample.open("rb") as file, pytest.raises(AudioError, match="`wavconformer transcribe` reads"):
         next(read_pcm(file))
 
 

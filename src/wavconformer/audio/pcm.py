@@ -56,8 +56,8 @@ def _read(pipe: Pipe, channels: int, dtype: np.dtype[np.generic]) -> Iterator[ND
     while content := pipe.read1(_MOST):
         if is_first and content.startswith(_CONTAINERS):
             raise AudioError(
-                "This is a recording in a container or compressed, not raw samples: `wavconformer transcribe` reads it, "
-                "and `ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -` makes raw samples of it."
+                "This is a recording in a container or compressed, not raw samples: `wavconformer transcribe` reads "
+                "it, and `ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -` makes raw samples of it."
             )
         is_first = False
         content = rest + content

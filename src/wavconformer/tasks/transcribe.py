@@ -121,7 +121,9 @@ class Transcriber:
         hotwords: Mapping[str, float] | Iterable[str] | None = None,
         settings: BeamSettings | None = None,
     ) -> BeamDecoder:
-        """A decoder for this model, with a language model (or the file of one) and hot words: set it as `decoder`.
+        """A decoder for this model, with a language model (or the file of one, or a checkpoint) and hot words.
+
+        Set it as `decoder`. The arguments are those of `wavconformer.beam_decoder`.
 
         Raises as `wavconformer.beam_decoder` does.
         """
