@@ -290,6 +290,16 @@ def test_a_language_model_of_other_letters_is_refused(case, vocabulary, message)
         BeamDecoder(vocabulary, 0, letters)
 
 
+def test_a_language_model_with_words_that_can_never_be_found_is_told_of(lm, recwarn):
+    BeamDecoder(SYMBOLS, 0, lm)
+    assert not recwarn.list
+    marked = estimate([["AB", "A", "B", "BA"], ["AB,", "B."]], 2).model
+    with pytest.warns(
+        UserWarning, match=r"33% can't be written .* as 'AB,', 'B\.', and are never found"
+    ):
+        BeamDecoder(SYMBOLS, 0, marked)
+
+
 def test_without_a_delimiter_a_model_of_words_is_refused(lm):
     with pytest.raises(DataError, match="--unit letter"):
         BeamDecoder([None, "A", "B"], 0, lm)

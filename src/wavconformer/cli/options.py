@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -130,7 +130,7 @@ def use_decoder(
     weights = _weights(hotword or [])
     if lm is None and beam is None and not weights:
         return
-    given = {"alpha": alpha, "beta": beta, "beam_width": beam}
+    given: dict[str, Any] = {"alpha": alpha, "beta": beta, "beam_width": beam}
     with status(f"reading {lm or 'hot words'}"):
         decoder = transcriber.beam_decoder(lm, hotwords=weights)
     transcriber.decoder = decoder.using(**{name: value for name, value in given.items() if value is not None})
