@@ -24,6 +24,7 @@ from wavconformer.writers import render
 if TYPE_CHECKING:
     import torch
 
+_LONGEST_NAME = 256  # characters; longer texts are no names of files
 # Lines, and texts as a whole, whose score is below it probably aren't what is said.
 THRESHOLD = 0.15
 
@@ -51,8 +52,8 @@ def align(
     progress: is told the seconds of audio that are done.
     cutting: window_seconds, context_seconds, pause_seconds and vad, as `wavconformer.Cutting` has them.
 
-    Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell, and
-    what `Transcriber` and `Numerals` raise.
+    Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell,
+    ValueError for a string that is a file's name, and what `Transcriber` and `Numerals` raise.
     """
     settings = Cutting(**cutting)
     lines = read_lines(text)
@@ -86,8 +87,13 @@ def align(
 
 
 def read_lines(text: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    """The lines of a text, of a text file in UTF-8, or as they are given. Raises DataError for a file."""
+    """The lines of a text, of a text file in UTF-8, or as they are given.
+
+    Raises DataError for a file that can't be read, ValueError for a text that is the name of one.
+    """
     if isinstance(text, str):
+        if len(text) < _LONGEST_NAME and Path(text).is_file():
+            raise ValueError(f"The text '{text}' is the name of a file: give pathlib.Path('{text}') for what is in it.")
         return text.splitlines()
     if isinstance(text, os.PathLike):
         path = Path(text)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource, AudioWarning, stream_audio
 from wavconformer.audio.decode import is_blocks
-from wavconformer.audio.recording import name_of
+from wavconformer.audio.recording import check_file, name_of
 
 BLOCK_SECONDS = 2.0
 
@@ -79,10 +79,13 @@ def open_recording(
 
     rate: samples per second of what comes out. source_rate: those of an array or of blocks; a file says its own.
 
-    Raises AudioError where it can't be read, ValueError for an array without its rate. Whatever of it can't be decoded
-    is an AudioWarning and among its problems.
+    Raises AudioError where it can't be read, ValueError for an array without its rate, TypeError for what is neither.
+    Whatever of it can't be decoded is an AudioWarning and among its problems.
     """
-    if (isinstance(source, np.ndarray) or is_blocks(source)) != (source_rate is not None):
+    is_samples = isinstance(source, np.ndarray) or is_blocks(source)
+    if not is_samples:
+        check_file(source)
+    if is_samples != (source_rate is not None):
         raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
     name = describe(source)
     problems: list[str] = []
