@@ -294,9 +294,7 @@ def test_a_language_model_with_words_that_can_never_be_found_is_told_of(lm, recw
     BeamDecoder(SYMBOLS, 0, lm)
     assert not recwarn.list
     marked = estimate([["AB", "A", "B", "BA"], ["AB,", "B."]], 2).model
-    with pytest.warns(
-        UserWarning, match=r"33% can't be written .* as 'AB,', 'B\.', and are never found"
-    ):
+    with pytest.warns(UserWarning, match=r"33% can't be written .* as 'AB,', 'B\.', and are never found"):
         BeamDecoder(SYMBOLS, 0, marked)
 
 
