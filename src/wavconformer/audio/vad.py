@@ -50,6 +50,16 @@ def voice_detector(kind: str, rate: int) -> VoiceDetector | None:
     return EnergyDetector(rate)
 
 
+def has_speech(samples: NDArray[np.float32], kind: str, rate: int) -> bool:
+    """Whether somebody speaks in samples (S,). kind: the detector, as `voice_detector` has it; "off" says so always."""
+    detector = voice_detector(kind, rate)
+    if detector is None:
+        return True
+    spans = SpeechSpans(detector.frame, rate)
+    found = spans.feed(np.concatenate([detector.feed(samples), detector.finish()]))
+    return bool(found or spans.finish())
+
+
 class SpeechSpans:
     """Spans of speech, from the probabilities of frames as they come in.
 

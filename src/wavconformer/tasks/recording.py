@@ -82,10 +82,12 @@ def open_recording(
     Raises AudioError where it can't be read, ValueError for an array without its rate, TypeError for what is neither.
     Whatever of it can't be decoded is an AudioWarning and among its problems.
     """
-    is_samples = isinstance(source, np.ndarray) or is_blocks(source)
-    if not is_samples:
+    if isinstance(source, np.ndarray) or is_blocks(source):
+        is_right = source_rate is not None
+    else:
         check_file(source)
-    if is_samples != (source_rate is not None):
+        is_right = source_rate is None
+    if not is_right:
         raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
     name = describe(source)
     problems: list[str] = []
