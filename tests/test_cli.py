@@ -75,10 +75,11 @@ def test_resuming_leaves_out_what_is_done(run, sample, sample_texts, tmp_path, m
     assert run("transcribe", *sample_texts, "--output", tmp_path, "--resume")[0] == 0
 
 
-def test_a_long_recording_is_printed_as_it_is_heard(run, sample_texts, tmp_path):
+def test_a_long_recording_is_printed_as_it_is_heard(run, sample_texts, tmp_path, monkeypatch):
     import wave
 
     import numpy as np
+    from rich.console import Console
 
     from wavconformer import load_audio
 
@@ -104,6 +105,10 @@ def test_a_long_recording_is_printed_as_it_is_heard(run, sample_texts, tmp_path)
     assert "cut off or damaged" in err
     assert half.split()[:3] == out.split()[:3]
     assert len(half) < len(out)
+    monkeypatch.setattr(terminal, "err", Console(file=sys.stdout, soft_wrap=True))  # as a terminal shows it
+    lines = run("transcribe", tmp_path / "cut.wav", *options)[1].splitlines()
+    assert lines[0] + "\n" == half
+    assert len(lines) == 2 and "cut off or damaged" in lines[1]
 
 
 def test_a_recording_without_words_is_an_empty_line(run, tmp_path):
@@ -152,6 +157,13 @@ def test_two_files_for_one_output_are_refused_before_any_work(run, sample, tmp_p
     assert out == ""
     assert "would both be written" in " ".join(err.split())
     assert not (tmp_path / "texts").exists()
+
+
+def test_a_folder_that_is_named_as_a_file_is_refused(run, sample, tmp_path):
+    code, out, err = run("transcribe", sample, "--format", "srt", "--output", tmp_path / "timer.SRT")
+    assert (code, out) == (2, "")
+    assert "named as a file" in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "timer.SRT").exists()
 
 
 def test_bad_files_are_named_and_the_others_go_on(run, sample, bad_files):

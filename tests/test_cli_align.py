@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from urllib.parse import unquote
 
 import pytest
 
@@ -62,10 +64,22 @@ def test_the_name_of_the_file_says_the_format(run, sample, text, tmp_path):
 
 
 def test_text_from_standard_input(run, sample, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("set a timer for twenty three seconds"))
+    def give(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="ascii"))
+
+    give(b"\xef\xbb\xbfset a timer for twenty three seconds")
     code, out, _ = run(sample, "-")
     assert code == 0
-    assert out.splitlines()[1].endswith("set a timer for twenty three seconds")
+    assert out.splitlines()[1].endswith("\tset a timer for twenty three seconds")
+    give("für 23 Sekunden".encode("latin-1"))
+    assert run(sample, "-") == (1, "", "The input isn't in UTF-8 (at byte 1): convert it.")
+
+
+def test_a_page_refers_to_the_recording_from_where_it_lies(run, sample, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("wavconformer.writers.page.EMBEDDED_BYTES", 0)
+    assert run(sample, text, "-o", tmp_path / "deep" / "page.html")[0] == 0
+    source = re.search('<audio[^>]* src="([^"]*)"', (tmp_path / "deep" / "page.html").read_text())[1]
+    assert (tmp_path / "deep" / unquote(source)).resolve() == sample.resolve()
 
 
 def test_a_foreign_text_exits_with_3(run, sample, tmp_path):
@@ -110,6 +124,8 @@ def test_wrong_usage(run, sample, text):
     assert run(sample)[0] == 2
     assert run(sample, text, "--threshold", 2)[0] == 2
     assert run(sample, text, "--format", "pdf")[0] == 2
+    code, _, err = run(sample, text, "-o", text.parent)
+    assert code == 2 and "name a file" in err
 
 
 def test_progress_is_shown_where_somebody_watches(run, sample, text, monkeypatch):

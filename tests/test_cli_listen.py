@@ -59,6 +59,12 @@ def test_a_line_for_each_utterance(run, pcm, stdin):
     assert run("listen", "-", *LONG) == (0, f"{SAID}\n{SAID}\n", "")
 
 
+def test_a_compressed_recording_is_refused_in_one_line(run, sample):
+    code, out, err = run("listen", sample)
+    assert (code, out) == (1, "")
+    assert err.startswith("This is a recording") and err.count("\n") == 1
+
+
 def test_raw_samples_of_another_kind(run, pcm, tmp_path):
     """Stereo, floats, 48 kHz, from a file."""
     mono = np.frombuffer(pcm, "<i2")[: len(pcm) // 4].astype(np.float32) / 32_768

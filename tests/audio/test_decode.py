@@ -583,6 +583,22 @@ def test_of_a_recording_that_is_cut_off_the_rest_is_heard(tmp_path, container, c
     assert abs(frequency(samples) - 440) <= 1
 
 
+def test_an_ogg_that_is_cut_off_within_a_page_is_told(tmp_path, recwarn) -> None:
+    """Nothing in it states its length."""
+    path = write(tmp_path / "note", tone(440, 10.0, 48_000), 48_000, "libopus", "flt", "ogg")
+    content = path.read_bytes()
+    assert len(load_audio(content)) == pytest.approx(10 * SAMPLE_RATE, abs=500)
+    assert not recwarn.list
+    page = content.rfind(b"OggS", 0, len(content) * 7 // 10)
+    for length in (page + 10, page + 27, page + 400):
+        path.write_bytes(content[:length])
+        samples = decoded_with_warning(path, "note", "cut off", "breaks off in the middle of a page")
+        assert 2 * SAMPLE_RATE < len(samples) < 8 * SAMPLE_RATE
+    path.write_bytes(content[:page])  # between two pages: who can tell?
+    load_audio(path)
+    assert not recwarn.list
+
+
 @pytest.mark.filterwarnings("error")
 def test_no_false_alarm_where_the_length_is_only_guessed() -> None:
     """Silence first, noise after: from its first frames FFmpeg takes this mp3 to be longer than it is."""

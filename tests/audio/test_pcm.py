@@ -47,6 +47,18 @@ def test_half_a_sample_at_the_end_is_told_of():
     assert list(read_pcm(io.BytesIO())) == []
 
 
+def test_a_recording_that_is_not_raw_is_refused(sample):
+    with sample.open("rb") as file, pytest.raises(AudioError, match="`wavconformer transcribe` reads"):
+        next(read_pcm(file))
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_beyond_all_bounds_are_left_to_who_takes_them():
+    huge = np.array([3e38, 3e38, np.inf, -np.inf], np.float32)
+    (chunk,) = read_pcm(io.BytesIO(huge.tobytes()), channels=2, sample_format="f32le")
+    assert not np.isfinite(chunk).any()
+
+
 def test_arguments_that_cannot_be():
     with pytest.raises(ValueError, match="channels is 0"):
         read_pcm(io.BytesIO(), channels=0)

@@ -208,6 +208,16 @@ def test_settings_that_make_no_windows(settings, message):
         Cutting(**settings)
 
 
+@pytest.mark.parametrize("sizes", [[8_000], [160_000]])
+def test_long_rests_within_speech_make_no_window_too_long(sizes):
+    speech = [(0.5, 3.0), (11.0, 12.0), (20.5, 21.0), (28.0, 29.0)]
+    cutting = Cutting(window_seconds=4, pause_seconds=10, context_seconds=0)
+    windows = cut(np.zeros(40 * RATE, np.float32), cutting, Switched(speech), sizes)
+    assert max(one.stop - one.start for one in windows) <= cutting.longest_seconds * RATE
+    assert [one.closed for one in windows] == [False] * (len(windows) - 1) + [True]
+    assert all(one.stop == other.start for one, other in pairwise(windows))
+
+
 # Speech
 
 
@@ -244,6 +254,28 @@ def test_detectors_hear_speech_and_nothing_else(detector, sample_texts):
     end = 3 + len(voice) / RATE
     assert not speaking[(times < 2.9) | (times > end + 0.1)].any()
     assert speaking[(times > 3.3) & (times < end - 0.3)].mean() > 0.5
+
+
+@pytest.mark.parametrize("decibels", [60, 20, 15])
+def test_loudness_finds_the_speech_that_silero_finds_in_noise_too(decibels, sample_texts):
+    random = np.random.default_rng(0)
+    pauses = [np.zeros(round(seconds * RATE), np.float32) for seconds in random.uniform(0.8, 1.6, len(sample_texts))]
+    voices = [load_audio(path) for path in sample_texts]
+    audio = np.concatenate([part for pair in zip(pauses, voices, strict=True) for part in pair])
+    loudness = np.sqrt(np.mean(np.square(np.concatenate(voices))))
+    noise = loudness * 10 ** (-decibels / 20) * random.standard_normal(len(audio)).astype(np.float32)
+
+    def heard(detector, samples):
+        windower = Windower(Cutting(), rate=RATE, hop=320, field=400, detector=detector)
+        found = np.zeros(len(samples), bool)
+        for window in [*windower.feed(samples), *windower.finish()]:
+            found[window.start : window.stop] = True
+        return found
+
+    speech, found = heard(SileroDetector(RATE), audio), heard(EnergyDetector(RATE), audio + noise)
+    edges = np.flatnonzero(np.diff(speech.astype(int), prepend=0, append=0)).reshape(-1, 2)
+    assert all(found[start + 4_000 : end - 4_000].mean() > 0.95 for start, end in edges)  # what stands round it apart
+    assert (found & ~speech).mean() < 0.03
 
 
 @pytest.mark.parametrize("kind", [SileroDetector, EnergyDetector])

@@ -164,6 +164,23 @@ def test_the_reading_that_is_said_is_found(written, said):
     assert number.start == pytest.approx(places[0][start])
 
 
+def test_a_line_of_numbers_alone_is_found_in_whatever_way_it_is_said():
+    """In its first reading it fits nowhere, and is left out."""
+    said = ["THE BLACK CAT SAT", "SIX TWO SIX", "NINE EIGHT SEVEN SIX OR FIVE ONE", "ON A WARM MAT"]
+    alignment, places = aligned([said[0], "626", "9876 or 51", said[3]], said, language="en")
+    assert [line.is_interpolated for line in alignment.lines] == [False] * 4
+    assert [line.start for line in alignment.lines] == pytest.approx([times[0] for times in places])
+    assert min(line.score for line in alignment.lines[:2]) > 0.9
+    assert alignment.untranscribed == ()
+
+
+def test_readings_are_not_tried_in_gaps_that_take_too_long(monkeypatch):
+    said = ["THE BLACK CAT SAT", "SIX TWO SIX", "ON A WARM MAT"]
+    monkeypatch.setattr(aligning, "_LONGEST_GAP", 20)
+    alignment, _ = aligned([said[0], "626", said[2]], said, language="en")
+    assert [line.is_interpolated for line in alignment.lines] == [False, True, False]
+
+
 def test_a_reading_that_needs_more_frames_than_there_are(monkeypatch):
     monkeypatch.setattr(aligning, "LEFT_OUT", 100.0)
     speller = Speller(TOKENIZER, Numerals("en"))

@@ -290,6 +290,14 @@ def test_a_language_model_of_other_letters_is_refused(case, vocabulary, message)
         BeamDecoder(vocabulary, 0, letters)
 
 
+def test_a_language_model_with_words_that_can_never_be_found_is_told_of(lm, recwarn):
+    BeamDecoder(SYMBOLS, 0, lm)
+    assert not recwarn.list
+    marked = estimate([["AB", "A", "B", "BA"], ["AB,", "B."]], 2).model
+    with pytest.warns(UserWarning, match=r"33% can't be written .* as 'AB,', 'B\.', and are never found"):
+        BeamDecoder(SYMBOLS, 0, marked)
+
+
 def test_without_a_delimiter_a_model_of_words_is_refused(lm):
     with pytest.raises(DataError, match="--unit letter"):
         BeamDecoder([None, "A", "B"], 0, lm)
@@ -327,7 +335,14 @@ def test_settings_that_cannot_be_are_refused(name, value):
 
 @pytest.mark.parametrize(
     ("hotwords", "message"),
-    [(["AB", "aé"], "no token for 'a', 'é'"), (["ab"], "Write 'AB'"), ([" "], "empty"), ("AB", "list of words")],
+    [
+        (["AB", "aé"], "no token for 'a', 'é'"),
+        (["ab"], "Write 'AB'"),
+        ([" "], "empty"),
+        ("AB", "list of words"),
+        ({"AB": math.nan}, "'AB' has the weight nan"),
+        ({"AB": math.inf}, "finite"),
+    ],
 )
 def test_hot_words_that_cannot_be_written_are_refused(hotwords, message):
     with pytest.raises(ValueError, match=message):

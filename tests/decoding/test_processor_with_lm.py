@@ -66,6 +66,32 @@ def logits(hesitant):
     return found
 
 
+def test_a_checkpoint_is_named_as_a_language_model(folder, plain, logits):
+    decoder = beam_decoder(plain.tokenizer, folder)
+    assert decoder.lm.order == 3
+    assert decoder.settings == BeamSettings(alpha=0.7, beta=0.3, unk_score_offset=-5.0, score_boundary=False)
+    assert beam_decoder(plain.tokenizer, folder, settings=BeamSettings(alpha=1.0)).settings == BeamSettings(alpha=1.0)
+    log_probs = torch.log_softmax(logits[0], -1).numpy()
+    assert decoder.hypotheses(log_probs)[0].text == AutoProcessor.from_pretrained(folder).decode(logits[0]).text
+    shutil.rmtree(folder / "language_model")
+    with pytest.raises(CheckpointError, match=r"has no language_model/: give the file of a language model"):
+        beam_decoder(plain.tokenizer, folder)
+
+
+def test_the_command_takes_a_checkpoint_as_a_language_model(folder, sample, run, monkeypatch):
+    heard = {}
+    whole = wavconformer.Transcriber.stream
+
+    def stream(self, *arguments, **options):
+        heard["settings"] = self.decoder.settings
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr(wavconformer.Transcriber, "stream", stream)
+    code, out, _ = run("transcribe", sample, "--lm", folder, "--beta", "0.4")
+    assert (code, out) == (0, "SET A TIMER FOR TWENTY THREE SECONDS\n")
+    assert heard["settings"] == BeamSettings(alpha=0.7, beta=0.4, unk_score_offset=-5.0, score_boundary=False)
+
+
 def test_a_folder_of_pyctcdecode_is_read_and_corrects(folder, plain, logits):
     processor = AutoProcessor.from_pretrained(folder)
     assert isinstance(processor, Wav2Vec2ProcessorWithLM)

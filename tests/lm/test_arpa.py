@@ -110,6 +110,8 @@ def test_ngrams_without_their_ends_among_the_shorter_ones(tmp_path):
         ("-0.5\t</s>", "nan\t</s>", "no number ≤ 0"),
         ("ngram 2=2", "ngram 2=1", "line 15.*no .3-grams: or"),
         ("ngram 2=2", "ngram 2=3", "no 2-gram"),
+        ("ngram 1=4", f"ngram 1={10**15}", "says that it has 1,000,000,000,000,000 1-grams"),
+        ("ngram 2=2", f"ngram 2={10**30}", "for which there isn't memory enough"),
         ("\n\\end\\\n", "", "breaks off behind line 15"),
     ],
 )

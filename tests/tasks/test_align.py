@@ -130,6 +130,13 @@ def test_a_file_of_text_that_is_none(transcriber, sample, tmp_path):
         align(sample, tmp_path / "empty.txt", model=transcriber)
 
 
+def test_the_name_of_a_file_is_no_text(tmp_path):
+    (tmp_path / "talk.txt").write_text("set a timer")
+    with pytest.raises(ValueError, match=r"is the name of a file: give pathlib.Path\('.*talk.txt'\)"):
+        read_lines(str(tmp_path / "talk.txt"))
+    assert read_lines(str(tmp_path / "none.txt")) == [str(tmp_path / "none.txt")]
+
+
 def test_audio_too_short_for_its_text(transcriber):
     noise = np.random.default_rng(0).standard_normal(RATE // 10).astype(np.float32)
     with pytest.raises(AudioError, match=r"is 0\.1 s long, too short for 50 lines"):

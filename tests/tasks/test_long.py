@@ -300,6 +300,22 @@ def test_hours_of_silence_and_noise_have_no_words(transcriber, vad):
     assert transcript.duration == 90
 
 
+@pytest.mark.parametrize("vad", ["silero", "energy", "auto"])
+def test_some_seconds_of_noise_have_no_words_either(transcriber, vad, sample):
+    noise = (0.1 * np.random.default_rng(0).standard_normal(8 * RATE)).astype(np.float32)
+    assert transcriber(noise, sampling_rate=RATE, vad="off").words  # what the model makes of it
+    assert transcriber(noise, sampling_rate=RATE, vad=vad).text == ""
+    (noisy,) = transcriber.many([noise], sampling_rate=RATE, vad=vad)
+    assert (noisy.text, noisy.duration) == ("", 8)
+    assert transcriber(sample, vad=vad) == transcriber(sample, vad="off")
+
+
+def test_nobody_asks_where_the_model_is_sure_of_a_word(transcriber, sample, monkeypatch):
+    expected = transcriber(sample)
+    monkeypatch.setattr("wavconformer.audio.vad.voice_detector", lambda *_: pytest.fail("asked"))
+    assert transcriber(sample) == expected
+
+
 def test_digital_silence_has_no_words_without_a_detector(transcriber):
     assert transcriber(np.full(30 * RATE, 0.2, np.float32), sampling_rate=RATE, vad="off", **SHORT).text == ""
 

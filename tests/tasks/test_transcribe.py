@@ -142,6 +142,9 @@ def test_a_rate_goes_with_an_array_alone(transcriber, sample):
         transcriber(np.zeros(16_000, np.float32))
     with pytest.raises(ValueError, match="sampling_rate goes with an array"):
         transcriber(sample, sampling_rate=16_000)
+    for source in (None, [0.1, 0.2]):
+        with pytest.raises(TypeError, match="A recording is given as a path, as bytes"):
+            transcriber(source, sampling_rate=16_000)
 
 
 def test_a_device_that_is_not_here_is_named():

@@ -23,6 +23,8 @@ SAMPLE_FORMATS = {
     "f64be": ">f8",
 }
 """FFmpeg's names of packed samples, and numpy's."""
+_CONTAINERS = (b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")
+"""How recordings begin that aren't raw samples. RIFF isn't among them: behind a short header WAV has raw samples."""
 _MOST = 1 << 16  # bytes that are taken at once
 
 
@@ -38,7 +40,8 @@ def read_pcm(pipe: Pipe, *, channels: int = 1, sample_format: str = "s16le") -> 
 
     channels: that are interleaved. sample_format: a name in `SAMPLE_FORMATS`.
 
-    Raises AudioError, at the end, where that is in the middle of a sample; ValueError for arguments that can't be.
+    Raises AudioError for a compressed recording, and, at the end, where that is in the middle of a sample; ValueError
+    for arguments that can't be.
     """
     if channels < 1:
         raise ValueError(f"channels is {channels}, but must be at least 1.")
@@ -49,14 +52,22 @@ def read_pcm(pipe: Pipe, *, channels: int = 1, sample_format: str = "s16le") -> 
 
 def _read(pipe: Pipe, channels: int, dtype: np.dtype[np.generic]) -> Iterator[NDArray[np.float32]]:
     size = channels * dtype.itemsize
-    rest = b""
+    rest, is_first = b"", True
     while content := pipe.read1(_MOST):
+        if is_first and content.startswith(_CONTAINERS):
+            raise AudioError(
+                "This is a recording in a container or compressed, not raw samples: `wavconformer transcribe` reads "
+                "it, and `ffmpeg -i FILE -f s16le -ac 1 -ar 16000 -` makes raw samples of it."
+            )
+        is_first = False
         content = rest + content
         whole = len(content) - len(content) % size
         rest = content[whole:]
         if whole:
             frames = np.frombuffer(content[:whole], dtype).astype(dtype.newbyteorder("="), copy=False)
-            yield as_float(frames.reshape(-1, channels)).mean(axis=1)
+            with np.errstate(invalid="ignore", over="ignore"):  # told of later, with its place
+                samples = as_float(frames.reshape(-1, channels)).mean(axis=1)
+            yield samples
     if rest:
         raise AudioError(
             f"The raw samples end in the middle of one: {len(rest)} bytes are left, but a sample of {channels} "

@@ -36,6 +36,7 @@ _FORMATS_THAT_STATE_LENGTH = (
     "wv",
 )
 _UNKNOWN_RIFF_SIZE = 0x7FFF_0000  # writers that can't seek back put this or more for the size, or nothing
+_LONGEST_OGG_PAGE = 27 + 255 + 255 * 255  # bytes
 _SHORT_BY = 0.25  # seconds; less may be encoder padding or the rounding of a container's clock
 
 
@@ -279,12 +280,27 @@ class Recording:
             losses.append(f"its header speaks of {stated:.2f} s")
         elif stated is None and self.trouble and not self.skipped:
             losses.append(f"it breaks off: {self.trouble}")
+        elif self.container.format.name == "ogg" and self._ends_within_a_page():
+            losses.append("it breaks off in the middle of a page")
         if losses:
             message = f"{self.name}: cut off or damaged; {heard:.2f} s could be decoded ({'; '.join(losses)})."
             if on_loss is None:
                 warnings.warn(message, AudioWarning, stacklevel=2)
             else:
                 on_loss(message)
+
+    def _ends_within_a_page(self) -> bool:
+        """Whether the last page of an Ogg file is shorter than its header says (RFC 3533, section 6)."""
+        if not self.file.seekable():
+            return False
+        if self.file.seek(-_LONGEST_OGG_PAGE, os.SEEK_END) < 0:
+            self.file.seek(0)
+        tail = b""
+        while more := self.file.read(_LONGEST_OGG_PAGE):
+            tail += more
+        page = tail[max(0, tail.rfind(b"OggS")) :]
+        segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        return len(page) < 27 or len(page) < 27 + page[26] + sum(segments)
 
     @property
     def duration(self) -> float | None:

@@ -50,6 +50,16 @@ def voice_detector(kind: str, rate: int) -> VoiceDetector | None:
     return EnergyDetector(rate)
 
 
+def has_speech(samples: NDArray[np.float32], kind: str, rate: int) -> bool:
+    """Whether somebody speaks in samples (S,). kind: the detector, as `voice_detector` has it; "off" says so always."""
+    detector = voice_detector(kind, rate)
+    if detector is None:
+        return True
+    spans = SpeechSpans(detector.frame, rate)
+    found = spans.feed(np.concatenate([detector.feed(samples), detector.finish()]))
+    return bool(found or spans.finish())
+
+
 class SpeechSpans:
     """Spans of speech, from the probabilities of frames as they come in.
 
@@ -108,24 +118,31 @@ class SpeechSpans:
 
 
 class EnergyDetector:
-    """Speech is what is louder than a moment shortly before and one shortly after: its loudness rises and falls.
+    """Speech is where some bands of frequencies are louder than a moment shortly before and one shortly after.
 
-    That of noise doesn't, and where noise begins or ends it does one of the two alone.
+    The loudness of a voice rises and falls in each band, also where all of it together goes on, and stands out of noise
+    in some. That of noise doesn't, and where noise begins or ends it does one of the two alone.
 
     A fallback: it takes for speech whatever comes and goes as speech does, music and clatter too.
     """
 
+    _BANDS = np.arange(150, 4_151, 500)  # Hz, the edges: no hum, and no hiss
+    _LOUDEST = 3  # bands that count: those that stand out most
     _SMOOTH = 3  # frames that a loudness is averaged over
     _NEAR = 1.0  # seconds, on either side, in which the quietest moment is sought
-    _ABOVE, _SLOPE = 9.0, 2.0  # dB over it at which the odds are even, and by which they change e-fold
-    _FLOOR = -75.0  # dB of full scale; below that nothing is heard
+    _ABOVE, _SLOPE = 6.5, 1.5  # dB over it at which the odds are even, and by which they change e-fold
+    _FLOOR = -80.0  # dB of full scale, in a band; below that nothing is heard
 
     def __init__(self, rate: int) -> None:
         self.frame = max(1, round(0.032 * rate))
         self._near = round(self._NEAR * rate / self.frame)
+        # Without the taper hum and offset, which are loud, would be heard in all bands.
+        self._taper = np.hanning(self.frame + 1)[:-1]
+        frequencies = np.fft.rfftfreq(self.frame, 1 / rate)
+        edges = np.searchsorted(frequencies, self._BANDS)
+        self._edges = edges[edges < len(frequencies)]
         self._rest = np.zeros(0, np.float32)
-        self._last: np.float32 | None = None  # sample before the frames to come
-        self._levels = np.zeros(0)  # dB, of the frames that decisions still need
+        self._levels = np.zeros((0, len(self._edges) - 1))  # dB, of the frames that decisions still need
         self._past = 0  # of these, frames that are decided
 
     def feed(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -139,32 +156,30 @@ class EnergyDetector:
     def finish(self) -> NDArray[np.float32]:
         """As `VoiceDetector.finish`."""
         if len(self._rest):
-            self._add(self._rest[None])
+            self._add(np.pad(self._rest, (0, self.frame - len(self._rest)))[None])
             self._rest = self._rest[:0]
         return self._decided(len(self._levels))
 
     def _add(self, frames: NDArray[np.float32]) -> None:
-        if not frames.size:
-            return
-        # Differences of neighbours weaken hum and rumble, whose loudness rises and falls too, and leave no offset.
-        last = frames[0, 0] if self._last is None else self._last
-        before = np.concatenate([[last], frames.ravel()[:-1]]).reshape(frames.shape)
-        self._last = frames[-1, -1]
-        power = np.square((frames - before).astype(np.float64)).mean(axis=1)
-        self._levels = np.concatenate([self._levels, 10 * np.log10(power + 1e-12)])
+        """Measures how loud each band is in frames (T, `frame`): a sine of full scale has 0 dB."""
+        spectra = np.square(np.abs(np.fft.rfft(frames * self._taper)))
+        powers = np.add.reduceat(spectra, self._edges, axis=1)[:, :-1]  # the last is of all above the last edge
+        powers *= 4 / (self.frame * np.square(self._taper).sum())
+        self._levels = np.concatenate([self._levels, 10 * np.log10(powers + 1e-12)])
 
     def _decided(self, until: int) -> NDArray[np.float32]:
         """Probabilities of the frames that aren't decided yet, up to `until`."""
         if until <= self._past:
             return np.zeros(0, np.float32)
         half = self._SMOOTH // 2
-        smooth = np.convolve(np.pad(self._levels, half, mode="edge"), np.full(self._SMOOTH, 1 / self._SMOOTH), "valid")
+        around = np.pad(self._levels, ((half, half), (0, 0)), mode="edge")
+        smooth = np.lib.stride_tricks.sliding_window_view(around, self._SMOOTH, axis=0).mean(-1)
         # Beyond both ends it is silent.
-        padded = np.pad(smooth, self._near, constant_values=self._FLOOR)
-        least = np.lib.stride_tricks.sliding_window_view(padded, self._near + 1).min(axis=1)
+        padded = np.pad(smooth, ((self._near, self._near), (0, 0)), constant_values=self._FLOOR)
+        least = np.lib.stride_tricks.sliding_window_view(padded, self._near + 1, axis=0).min(-1)
         floor = np.maximum(least[self._past : until], least[self._past + self._near : until + self._near])
-        level = smooth[self._past : until]
-        odds = (level - np.maximum(floor, self._FLOOR) - self._ABOVE) / self._SLOPE
+        above = smooth[self._past : until] - np.maximum(floor, self._FLOOR)
+        odds = (np.sort(above, axis=1)[:, -self._LOUDEST :].mean(1) - self._ABOVE) / self._SLOPE
         drop = max(0, until - self._near - half)
         self._levels = self._levels[drop:]
         self._past = until - drop

@@ -22,6 +22,7 @@ LONGEST = 1.5
 """A window is at most so many times as long as it is meant to be, context apart; the shortest have `_ROOM` instead."""
 _ROOM = 0.4  # seconds beyond what a window is meant to be in which a place to cut is sought, at the least
 _SHORTEST = 0.3
+_LONGEST_PAUSE = 10.0  # seconds: silence that doesn't end a window must be kept until somebody speaks again
 _QUIET = 0.08  # seconds over which loudness is measured where a cut must be made in the middle of speech
 
 
@@ -33,7 +34,7 @@ class Cutting:
         quietest place before one and a half times that. Recordings no longer than that are one window, all of it.
     context_seconds: of audio beyond such a cut that the model hears on either side of it, within the same speech.
     lookahead_seconds: of the side after the cut, where that isn't to be as much as before it.
-    pause_seconds: a pause from so long on ends a window, and but for its edges nobody listens to it.
+    pause_seconds: a pause from so long on ends a window, and but for its edges nobody listens to it. At most 10.
     vad: what finds the pauses: "silero" (needs the extra `vad`), "energy" (loudness against that of its surroundings),
         "off" (nothing is left out, and windows are cut where it is quietest), "auto" for silero where it is installed,
         else energy.
@@ -52,8 +53,11 @@ class Cutting:
             raise ValueError(f"context_seconds is {self.context_seconds}, but must be a number from 0 on.")
         if self.lookahead_seconds is not None and not 0.0 <= self.lookahead_seconds < math.inf:
             raise ValueError(f"lookahead_seconds is {self.lookahead_seconds}, but must be a number from 0 on, or None.")
-        if not LEAST_PAUSE <= self.pause_seconds < math.inf:
-            raise ValueError(f"pause_seconds is {self.pause_seconds}, but must be a number from {LEAST_PAUSE} on.")
+        if not LEAST_PAUSE <= self.pause_seconds <= _LONGEST_PAUSE:
+            raise ValueError(
+                f"pause_seconds is {self.pause_seconds}, but must be a number from {LEAST_PAUSE} to {_LONGEST_PAUSE}; "
+                "with vad='off' no pause is left out."
+            )
         if self.vad not in DETECTORS:
             raise ValueError(f"vad is {self.vad!r}, but must be one of {', '.join(DETECTORS)}.")
 
@@ -190,7 +194,7 @@ class Windower:
             rest = self._floor((self._last + start) // 2)
             if start - self._last >= self._pause:
                 self._close(self._start)
-            elif rest - self._start >= self._window:
+            elif self._window <= rest - self._start <= self._most:
                 self._cut(self._start, rest)
         if self._start is None:
             self._start = self._begin = max(self._done, self._floor(max(0, start - self._pad)))

@@ -64,15 +64,18 @@ def align(
     Lines that fit badly and speech that the text doesn't have are told of on standard error. Where the text as a whole
     doesn't fit, the exit code is 3.
     """
-    from wavconformer.tasks.align import THRESHOLD, render_alignment
+    from wavconformer.tasks.align import THRESHOLD, decoded_lines, render_alignment
     from wavconformer.tasks.align import align as aligned
 
+    if output is not None and output.is_dir():
+        raise typer.BadParameter(f"--output '{output}' is a folder; name a file.")
     chosen = format or _alignment_format(output)
-    given = sys.stdin.read() if str(text) == "-" else text
+    given = decoded_lines(sys.stdin.buffer.read(), "The input") if str(text) == "-" else text
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
     with heard("listening") as progress:
         alignment = aligned(audio, given, model=transcriber, language=language, vad=vad.value, progress=progress)
-    written = render_alignment(alignment, chosen.value, audio, audio=audio)
+    folder = None if output is None else output.parent
+    written = render_alignment(alignment, chosen.value, audio, audio=audio, folder=folder)
     if output is None:
         typer.echo(written, nl=False)
     else:

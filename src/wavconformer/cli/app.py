@@ -43,7 +43,10 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line: exit code 0, 1 where the input is at fault, 2 for wrong usage."""
+    """Runs the command line: exit code 0, 1 where the input is at fault, 2 for wrong usage.
+
+    Where whoever read the output has gone, as `head` does, typer ends it without a word.
+    """
     warnings.showwarning = warn
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # our own message says what the Hub didn't give
     debug = "--debug" in sys.argv
@@ -53,8 +56,4 @@ def main() -> None:
         if debug:
             raise
         complain(error)
-        sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does: nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

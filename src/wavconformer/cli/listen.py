@@ -156,7 +156,7 @@ def listen(
         )
         printer = _Events() if format is LiveFormat.json else _Screen() if sys.stdout.isatty() else _Lines()
         failure = _listen(live, chunks, printer)
-    if not printer.has_words:
+    if not printer.has_words and (live.heard or failure is None):
         warn(f"No words in {live.heard:.1f} s of audio.")
     if failure is not None:
         if context.obj["debug"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,9 +72,11 @@ THREADS = typer.Option(min=1, help="CPU threads; by default all cores.")
 BATCH_SECONDS = typer.Option(min=0.1, help="Audio that is computed at once; by default what suits the device.")
 OUTPUT = typer.Option(help="Folder to write a file for each recording to, instead of printing.")
 RESUME = typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
-LM = typer.Option(metavar="FILE", help="Language model, ARPA or a binary of KenLM's; see `lm build`.")
-ALPHA = typer.Option(help="Weight of the language model, by default 0.5.")
-BETA = typer.Option(help="Bonus of each word with a language model, by default 1.5.")
+LM = typer.Option(
+    metavar="FILE", help="Language model, ARPA (see `lm build`) or a binary of KenLM's; or a checkpoint that has one."
+)
+ALPHA = typer.Option(help="Weight of the language model, by default 0.5, or what a checkpoint has.")
+BETA = typer.Option(help="Bonus of each word with a language model, by default 1.5, or what a checkpoint has.")
 BEAM = typer.Option(min=1, help="Width of the beam search, by default 100.")
 HOTWORD = typer.Option(metavar="TEXT[=WEIGHT]", help="Word or phrase to prefer, by 10 if not said; may be repeated.")
 
@@ -128,12 +130,10 @@ def use_decoder(
     weights = _weights(hotword or [])
     if lm is None and beam is None and not weights:
         return
-    from wavconformer.decoding.beam import BeamSettings
-
-    given = {"alpha": alpha, "beta": beta, "beam_width": beam}
-    settings = BeamSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    given: dict[str, Any] = {"alpha": alpha, "beta": beta, "beam_width": beam}
     with status(f"reading {lm or 'hot words'}"):
-        transcriber.decoder = transcriber.beam_decoder(lm, hotwords=weights, settings=settings)
+        decoder = transcriber.beam_decoder(lm, hotwords=weights)
+    transcriber.decoder = decoder.using(**{name: value for name, value in given.items() if value is not None})
 
 
 def _weights(options: list[str]) -> dict[str, float]:

@@ -17,8 +17,8 @@ def output_files(
     output: the folder for them, made if need be. resume: leave out recordings whose file is there; files are written
     whole, so one that is there is done.
 
-    Raises typer.BadParameter for `resume` without a folder, for what is no folder, and where two recordings would be
-    written to one file.
+    Raises typer.BadParameter for `resume` without a folder, for what is no folder or is named as a file, and where two
+    recordings would be written to one file.
     """
     if output is None:
         if resume:
@@ -34,9 +34,16 @@ def _targets(files: list[str], output: Path, suffix: str) -> list[Path]:
     for file, target in zip(files, targets, strict=True):
         twin = first.setdefault(target, file)
         if twin is not file:
-            raise typer.BadParameter(f"'{twin}' and '{file}' would both be written to '{target}'.")
+            raise typer.BadParameter(
+                f"'{twin}' and '{file}' would both be written to '{target}': give each its own --output, in two runs."
+            )
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"--output '{output}' is a file; give a folder.")
+    if output.suffix.lower() == f".{suffix.lower()}" and not output.exists():
+        raise typer.BadParameter(
+            f"--output '{output}' is to be a folder, but is named as a file: give a folder, or print into the file "
+            f"with > {output}."
+        )
     output.mkdir(parents=True, exist_ok=True)
     return targets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -180,15 +181,21 @@ def _with_speakers(
 
 def _print_text(file: str, stream: SegmentStream) -> None:
     """Prints the text of one recording as it is found; all of it is one line."""
-    space = ""
-    try:
-        for segment in stream:
-            typer.echo(f"{space}{segment.text}", nl=False)
-            sys.stdout.flush()
-            space = " "
-    finally:
-        if space:
-            typer.echo()
+    from wavconformer.audio import AudioWarning
+
+    space, told = "", len(stream.problems)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AudioWarning)  # they would come in the middle of the line
+        try:
+            for segment in stream:
+                typer.echo(f"{space}{segment.text}", nl=False)
+                sys.stdout.flush()
+                space = " "
+        finally:
+            if space:
+                typer.echo()
+            for problem in stream.problems[told:]:
+                warn(problem)
     if not space:
         typer.echo()
         _tell_of_silence(file, stream.duration)

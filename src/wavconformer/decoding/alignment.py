@@ -36,6 +36,10 @@ _SCALE = 2.5
 # of these are tried.
 _AROUND = 5
 
+# Frames between the lines that are heard, at most, in which the readings of one that isn't are tried: each try goes
+# through all of them.
+_LONGEST_GAP = 3_000
+
 # The columns of the costs before those of the vocabulary's labels.
 _PAUSE, _HALT, _BORDER, _WILD = range(4)
 
@@ -253,6 +257,15 @@ class _Found:
         start, end = self.frames(self.lattice.first[number][0])
         return start == end
 
+    def gap(self, number: int) -> tuple[int, int]:
+        """The frames that a line which is left out may be heard in: those between its neighbours that are heard."""
+        before = next((one for one in range(number - 1, -1, -1) if not self.is_left_out(one)), None)
+        after = next((one for one in range(number + 1, len(self.lattice.lines)) if not self.is_left_out(one)), None)
+        return (
+            0 if before is None else self.word_frames(before, -1)[1],
+            len(self.path.states) if after is None else self.word_frames(after, 0)[0],
+        )
+
     def word_frames(self, number: int, place: int) -> tuple[int, int]:
         """Those of a line's word."""
         first = self.lattice.first[number][place]
@@ -261,17 +274,28 @@ class _Found:
 
 
 def _read_best(line: SpelledLine, number: int, found: _Found, delimiter: int | None) -> SpelledLine:
-    """The line with each word in the reading that fits best the frames from the word before it to that behind it."""
-    if found.is_left_out(number) or not any(word.others for word in line.words):
+    """The line with each word in the reading that fits best the frames from the word before it to that behind it.
+
+    A line that is left out, maybe because its first readings aren't said, has all frames up to its neighbours.
+    """
+    if not any(word.others for word in line.words):
+        return line
+    is_left_out = found.is_left_out(number)
+    gap = found.gap(number) if is_left_out else (0, 0)
+    if gap[1] - gap[0] > _LONGEST_GAP:
         return line
     words = list(line.words)
     for place, word in enumerate(line.words):
         if not word.others:
             continue
-        before, after = words[max(0, place - 1) : place], words[place + 1 : place + 2]
-        around = _AROUND * max(len(reading.labels) for reading in (word, *word.others))
-        start = found.word_frames(number, max(0, place - 1))[0] - (0 if before else around)
-        end = found.word_frames(number, min(place + 1, len(words) - 1))[1] + (0 if after else around)
+        if is_left_out:
+            before, after = words[:place], words[place + 1 :]
+            start, end = gap
+        else:
+            before, after = words[max(0, place - 1) : place], words[place + 1 : place + 2]
+            around = _AROUND * max(len(reading.labels) for reading in (word, *word.others))
+            start = found.word_frames(number, max(0, place - 1))[0] - (0 if before else around)
+            end = found.word_frames(number, min(place + 1, len(words) - 1))[1] + (0 if after else around)
         evidence = found.evidence.part(max(0, start), end)
         costs = {}
         for reading in (word, *word.others):
@@ -279,7 +303,7 @@ def _read_best(line: SpelledLine, number: int, found: _Found, delimiter: int | N
             lattice = LineLattice([part], evidence.labels, delimiter, may_leave_out=False)
             if lattice.lattice.least_frames()[:2].min() < len(evidence):
                 costs[reading] = viterbi(lattice.costs(evidence), lattice.lattice).cost
-        words[place] = min(costs, key=lambda reading: costs[reading])
+        words[place] = min(costs, key=lambda reading: costs[reading], default=word)
     if words == list(line.words):
         return line
     return SpelledLine(line.number, line.text, tuple(words))

@@ -40,7 +40,7 @@ class HotWords:
     def __init__(self, weights: Mapping[str, float], symbols: Sequence[str | None]) -> None:
         """weights: of each phrase, in nats. symbols: what each token reads as, " " between words, None for nothing.
 
-        Raises ValueError for a phrase with characters that no token has.
+        Raises ValueError for a phrase with characters that no token has, and for a weight that is no finite number.
         """
         self.weights = dict(weights)
         self._by_words = " " in symbols
@@ -71,6 +71,8 @@ class HotWords:
             phrase = " ".join(given.split()) if self._by_words else "".join(given.split())
             if not phrase:
                 raise ValueError("A hot word is empty.")
+            if not np.isfinite(weight):
+                raise ValueError(f"The hot word '{given}' has the weight {weight}, but it must be a finite number.")
             foreign = sorted(set(phrase) - letters)
             if foreign:
                 swapped = phrase.swapcase()

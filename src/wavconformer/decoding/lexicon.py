@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from wavconformer.lm.trie import OUTSIDE, Trie
 
 _FITTING = 0.5
 """Share of a model's words that must be spelled in the alphabet; all but names of other scripts should be."""
+_STRANGE = 0.1
+"""Share of words that aren't, from which on it is told."""
 
 
 class Lexicon:
@@ -61,12 +64,22 @@ class Lexicon:
 
 
 def require_fit(lexicon: Lexicon, symbols: Sequence[str | None], name: str) -> None:
-    """Raises DataError where most words of a language model can't be written with the acoustic model's letters."""
-    known = len(lexicon.words)
-    if known and known >= _FITTING * (known + len(lexicon.foreign)):
+    """Raises DataError where most words of a language model can't be written with the acoustic model's letters.
+
+    A UserWarning where many can't.
+    """
+    known, count = len(lexicon.words), len(lexicon.words) + len(lexicon.foreign)
+    some = ", ".join(repr(word) for word in lexicon.foreign[:3])
+    if known and known >= _FITTING * count:
+        if len(lexicon.foreign) > _STRANGE * count:
+            warnings.warn(
+                f"Of the words of the language model {name} {len(lexicon.foreign) / count:.0%} can't be written with "
+                f"the acoustic model's letters, as {some}, and are never found. It should be made of text that is "
+                "spelled as it is spoken, without marks and digits.",
+                stacklevel=2,
+            )
         return
     letters = {letter for symbol in symbols if symbol for letter in symbol}
-    some = ", ".join(repr(word) for word in lexicon.foreign[:3])
     for case, change in (("upper", str.upper), ("lower", str.lower)):
         fitting = sum(not set(change(word)) - letters for word in lexicon.foreign)
         if fitting > _FITTING * len(lexicon.foreign):

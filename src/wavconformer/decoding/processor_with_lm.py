@@ -119,11 +119,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
                     f"{source}: where {ALPHABET_FILE} has {label!r} the tokenizer has {own!r}: they don't "
                     "belong together."
                 )
-        lm, attributes = _read_language_model(source)
-        try:
-            settings = BeamSettings(**attributes)
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{source}: {LM_FOLDER}/{ATTRIBUTES_FILE} can't be used: {error}") from error
+        lm, settings = _read_language_model(source)
         settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
         try:
             decoder = beam_decoder(plain.tokenizer, lm, settings=settings, count=len(symbols))
@@ -247,13 +243,16 @@ def beam_decoder(
 ) -> BeamDecoder:
     """A decoder for the tokens of a tokenizer.
 
-    lm: a language model, or the file of one. seconds_per_frame: 1 gives the times of words in frames.
+    lm: a language model, the file of one, or a checkpoint that carries one in language_model/, a folder or a
+        repository of the Hugging Face Hub. settings: by default those that such a checkpoint has, or `BeamSettings()`.
+    seconds_per_frame: 1 gives the times of words in frames.
     count: how many tokens the model's head has; by default as many as the tokenizer.
 
-    Raises as `BeamDecoder` and `read_lm` do.
+    Raises as `BeamDecoder` and `read_lm` do, CheckpointError where a checkpoint's language model is missing or broken.
     """
     if isinstance(lm, (str, os.PathLike)):
-        lm = read_lm(lm)
+        lm, own = _found_language_model(lm)
+        settings = settings or own
     symbols = symbols_of(tokenizer, count=count or None)
     blank = tokenizer.pad_token_id
     return BeamDecoder(symbols, blank, lm, hotwords=hotwords, settings=settings, seconds_per_frame=seconds_per_frame)
@@ -276,11 +275,26 @@ def _read_alphabet(path: Path) -> list[str]:
     return labels
 
 
-def _read_language_model(source: Source) -> tuple[LanguageModel | None, dict[str, Any]]:
+def _found_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, BeamSettings | None]:
+    """The language model that a file is or a checkpoint carries, and the settings that the latter has for it."""
+    path = Path(name)
+    is_repository = str(name).count("/") == 1 and not path.exists() and path.suffix not in _LM_SUFFIXES
+    if not path.is_dir() and not is_repository:
+        return read_lm(path), None
+    source = Source.take(name, {})
+    lm, settings = _read_language_model(source)
+    if lm is None:
+        raise CheckpointError(
+            f"{source} has no {LM_FOLDER}/: give the file of a language model, .arpa or .bin, or a checkpoint with one."
+        )
+    return lm, settings
+
+
+def _read_language_model(source: Source) -> tuple[LanguageModel | None, BeamSettings]:
     """The model in language_model/, and its settings; none where there is no such folder."""
     files = source.find_all(LM_FOLDER)
     if not files:
-        return None, {}
+        return None, BeamSettings()
     named = {path.name: path for path in files}
     attributes = read_json(named[ATTRIBUTES_FILE]) if ATTRIBUTES_FILE in named else {}
     if not isinstance(attributes, dict):
@@ -293,7 +307,11 @@ def _read_language_model(source: Source) -> tuple[LanguageModel | None, dict[str
     if UNIGRAMS_FILE in named:
         words = named[UNIGRAMS_FILE].read_text(encoding="utf-8").split("\n")
     try:
-        return read_lm(models[0], words), {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
+        settings = BeamSettings(**{key: attributes[key] for key in _ATTRIBUTES if key in attributes})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: {LM_FOLDER}/{ATTRIBUTES_FILE} can't be used: {error}") from error
+    try:
+        return read_lm(models[0], words), settings
     except DataError as error:
         raise CheckpointError(f"{source}: {error}") from error
 

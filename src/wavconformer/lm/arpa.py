@@ -110,8 +110,14 @@ class _Reader:
 
     def _section(self, order: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Of the n-grams of an order the words (N, order), and log10 of probability and back-off, (N,) each."""
-        rows = np.empty((count, order), np.int64)
-        values, weights = np.empty(count, np.float32), np.zeros(count, np.float32)
+        try:
+            rows = np.empty((count, order), np.int64)
+            values, weights = np.empty(count, np.float32), np.zeros(count, np.float32)
+        except (MemoryError, ValueError):  # ValueError: more than any array can have
+            raise DataError(
+                f"The language model '{self._path}' says that it has {count:,} {order}-grams, for which there isn't "
+                "memory enough. If that isn't true the file is damaged: make it anew."
+            ) from None
         if order == 1:
             self._index = {}
         for number in range(count):

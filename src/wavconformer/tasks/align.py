@@ -24,6 +24,7 @@ from wavconformer.writers import render
 if TYPE_CHECKING:
     import torch
 
+_LONGEST_NAME = 256  # characters; longer texts are no names of files
 # Lines, and texts as a whole, whose score is below it probably aren't what is said.
 THRESHOLD = 0.15
 
@@ -51,8 +52,8 @@ def align(
     progress: is told the seconds of audio that are done.
     cutting: window_seconds, context_seconds, pause_seconds and vad, as `wavconformer.Cutting` has them.
 
-    Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell, and
-    what `Transcriber` and `Numerals` raise.
+    Raises DataError where the text is empty, can't be read or has nothing that the model's vocabulary can spell,
+    ValueError for a string that is a file's name, and what `Transcriber` and `Numerals` raise.
     """
     settings = Cutting(**cutting)
     lines = read_lines(text)
@@ -86,28 +87,44 @@ def align(
 
 
 def read_lines(text: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    """The lines of a text, of a text file in UTF-8, or as they are given. Raises DataError for a file."""
+    """The lines of a text, of a text file in UTF-8, or as they are given.
+
+    Raises DataError for a file that can't be read, ValueError for a text that is the name of one.
+    """
     if isinstance(text, str):
+        if len(text) < _LONGEST_NAME and Path(text).is_file():
+            raise ValueError(f"The text '{text}' is the name of a file: give pathlib.Path('{text}') for what is in it.")
         return text.splitlines()
     if isinstance(text, os.PathLike):
         path = Path(text)
         try:
-            return path.read_text(encoding="utf-8-sig").splitlines()
+            return decoded_lines(path.read_bytes(), f"The text '{path}'")
         except OSError as error:
             raise DataError(f"The text '{path}' can't be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise DataError(f"The text '{path}' isn't in UTF-8 (at byte {error.start}): convert it.") from error
     return [" ".join(line.split()) for line in text]
 
 
+def decoded_lines(content: bytes, name: str) -> list[str]:
+    """The lines of UTF-8. name: what a message calls them. Raises DataError where they are in another encoding."""
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} isn't in UTF-8 (at byte {error.start}): convert it.") from error
+
+
 def render_alignment(
-    alignment: Alignment, format: str, name: str, *, audio: str | os.PathLike[str] | None = None
+    alignment: Alignment,
+    format: str,
+    name: str,
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    folder: Path | None = None,
 ) -> str:
     """An alignment as text, with a newline at the end.
 
     format: "tsv", a row for each line with its number, start, end, score and text; "json", all that there is; or
         another of `wavconformer.writers.FORMATS`, with a segment for each line that is heard. name: what the recording
-        is called. audio: for html alone.
+        is called. audio, folder: for html alone, as `wavconformer.writers.render` takes them.
 
     Raises ValueError for another format.
     """
@@ -119,7 +136,7 @@ def render_alignment(
             for line in alignment.lines
         ]
         return "".join(f"{row}\n" for row in ["line\tstart\tend\tscore\ttext", *rows])
-    return render(as_transcript(alignment), format, name=name, audio=audio)
+    return render(as_transcript(alignment), format, name=name, audio=audio, folder=folder)
 
 
 def as_transcript(alignment: Alignment) -> Transcript:

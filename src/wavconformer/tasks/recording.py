@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource, AudioWarning, stream_audio
 from wavconformer.audio.decode import is_blocks
+from wavconformer.audio.recording import check_file, name_of
 
 BLOCK_SECONDS = 2.0
 
@@ -79,10 +79,15 @@ def open_recording(
 
     rate: samples per second of what comes out. source_rate: those of an array or of blocks; a file says its own.
 
-    Raises AudioError where it can't be read, ValueError for an array without its rate. Whatever of it can't be decoded
-    is an AudioWarning and among its problems.
+    Raises AudioError where it can't be read, ValueError for an array without its rate, TypeError for what is neither.
+    Whatever of it can't be decoded is an AudioWarning and among its problems.
     """
-    if (isinstance(source, np.ndarray) or is_blocks(source)) != (source_rate is not None):
+    if isinstance(source, np.ndarray) or is_blocks(source):
+        is_right = source_rate is not None
+    else:
+        check_file(source)
+        is_right = source_rate is None
+    if not is_right:
         raise ValueError("sampling_rate goes with an array of samples, and only with one: a file says its own.")
     name = describe(source)
     problems: list[str] = []
@@ -105,6 +110,4 @@ def open_recording(
 
 def describe(source: AudioSource) -> str:
     """How messages name a source."""
-    if isinstance(source, (str, os.PathLike)):
-        return f"'{os.fspath(source)}'"
-    return "The given audio"
+    return "The given audio" if isinstance(source, np.ndarray) or is_blocks(source) else name_of(source)

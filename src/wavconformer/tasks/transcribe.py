@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.audio import SAMPLE_RATE, AudioSource
-from wavconformer.audio.vad import voice_detector
+from wavconformer.audio.vad import has_speech, voice_detector
 from wavconformer.audio.windows import Cutting, Window, Windower
 from wavconformer.checkpoint.onnx_graph import OnnxModel, wants_onnx
 from wavconformer.decoding.decoder import Decoder
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 # Batches of windows are multiples of this long, so that they have few shapes: oneDNN and PyTorch keep what they have
 # prepared for each, some 2 MB in all, and an hour of speech has a thousand lengths.
 STEP_SECONDS = 0.5
+
+# A recording with a word of such a probability is speech, whatever a detector says. Of noise and music models make
+# words too, but are unsure of them: the shipped one gives 0.3 at most, and more than 0.9 to some word of speech.
+_SURE = 0.8
 
 LogProbs = NDArray[np.float32]
 
@@ -121,7 +125,9 @@ class Transcriber:
         hotwords: Mapping[str, float] | Iterable[str] | None = None,
         settings: BeamSettings | None = None,
     ) -> BeamDecoder:
-        """A decoder for this model, with a language model (or the file of one) and hot words: set it as `decoder`.
+        """A decoder for this model, with a language model (or the file of one, or a checkpoint) and hot words.
+
+        Set it as `decoder`. The arguments are those of `wavconformer.beam_decoder`.
 
         Raises as `wavconformer.beam_decoder` does.
         """
@@ -177,7 +183,8 @@ class Transcriber:
         source: path, bytes, file object, or, with their `sampling_rate`, a mono array or an iterable of such arrays.
         batch_seconds: of audio that go through the model at once, by default what suits the device.
         cutting: window_seconds, context_seconds, pause_seconds and vad, as `wavconformer.Cutting` has them. A recording
-            of at most one and a half windows goes through the model whole, and no pauses are sought in it.
+            of at most one and a half windows goes through the model whole, and no pauses are sought in it; but where
+            the model is sure of no word and the detector hears nobody there is no text.
 
         Yields segments in order. Raises as `__call__` does, once the segments before the fault have come out.
         """
@@ -185,7 +192,7 @@ class Transcriber:
         most = batch_seconds_of(self.model, batch_seconds)
         recording = self._open(source, sampling_rate, settings)
         found = (
-            iter(self.together([recording])[0].segments)
+            iter(self.together([recording], settings.vad)[0].segments)
             if isinstance(recording, Recording)
             else self._listen(recording, settings, most)
         )
@@ -313,27 +320,33 @@ class Transcriber:
         company: Company[Transcript] = Company(
             self.model,
             open=lambda source: self._open(source, sampling_rate, settings),
-            together=self.together,
+            together=lambda recordings: self.together(recordings, settings.vad),
             alone=alone,
             most=most,
             on_error=on_error,
         )
         yield from company(sources, on_progress)
 
-    def together(self, recordings: Sequence[Recording]) -> list[Transcript]:
-        """Transcribes recordings in one batch. Raises as `__call__` does, for any of them."""
+    def together(self, recordings: Sequence[Recording], vad: str = "auto") -> list[Transcript]:
+        """Transcribes recordings in one batch. Raises as `__call__` does, for any of them.
+
+        vad: what is asked whether anybody speaks, as `wavconformer.Cutting` has it, where the model is sure of no word.
+        """
         refuse_short(recordings, self.model.config.receptive_field, self.sampling_rate)
         heard = [recording for recording in recordings if np.ptp(recording.waveform)]
         names = " and ".join(recording.name for recording in heard)
         scores = iter(self._scores([recording.waveform for recording in heard], names) if heard else [])
         return [
-            self._transcript(recording, next(scores) if np.ptp(recording.waveform) else None)
+            self._transcript(recording, next(scores) if np.ptp(recording.waveform) else None, vad)
             for recording in recordings
         ]
 
-    def _transcript(self, recording: Recording, log_probs: LogProbs | None) -> Transcript:
-        found = () if log_probs is None else segments(self.decoder(log_probs))
-        return Transcript.of(found, recording.duration, recording.problems)
+    def _transcript(self, recording: Recording, log_probs: LogProbs | None, vad: str) -> Transcript:
+        words = () if log_probs is None else self.decoder(log_probs)
+        is_sure = any(word.probability is None or word.probability >= _SURE for word in words)
+        if words and not is_sure and not has_speech(recording.waveform, vad, self.sampling_rate):
+            words = ()
+        return Transcript.of(segments(words), recording.duration, recording.problems)
 
     def _scores(self, waveforms: list[NDArray[np.float32]], names: str, multiple: int | None = None) -> list[LogProbs]:
         """Log-probabilities (T, V) of each waveform (S,); frames beyond its end are certainly blank.
