@@ -36,7 +36,7 @@ def batcher(transcriber, batches):
 def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher, batches, transcriber, random):
     lengths = (16_000, 15_500, 40_000, 39_000, 16_400)
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in lengths]
-    alone = [transcriber._scores([waveform], "it")[0] for waveform in waveforms]
+    alone = [transcriber.log_probs_of([waveform], "it")[0] for waveform in waveforms]
     with ThreadPoolExecutor(5) as pool:
         made = list(pool.map(lambda waveform: batcher.scores([waveform], "it", None, Work())[0], waveforms))
     for scores, expected, length in zip(made, alone, lengths, strict=True):
@@ -71,7 +71,7 @@ def test_an_error_of_the_model_reaches_who_asked(batcher, monkeypatch, random):
     def fail(*arguments):
         raise RuntimeError("the model is broken")
 
-    monkeypatch.setattr(wavconformer.Transcriber, "_scores", fail)
+    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", fail)
     with pytest.raises(RuntimeError, match="is broken"):
         batcher.scores([random.normal(0, 0.1, RATE).astype(np.float32)], "it", None, Work())
     monkeypatch.undo()
@@ -85,14 +85,14 @@ def test_who_stops_waits_no_longer(batcher, batches, monkeypatch, random):
     with pytest.raises(Stopped):
         batcher.scores([waveform], "it", None, work)
     going, go = threading.Event(), threading.Event()
-    scores = wavconformer.Transcriber._scores
+    scores = wavconformer.Transcriber.log_probs_of
 
     def slow(*arguments):
         going.set()
         go.wait()
         return scores(*arguments)
 
-    monkeypatch.setattr(wavconformer.Transcriber, "_scores", slow)
+    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(batcher.scores, [waveform], "it", None, Work())
         going.wait()
