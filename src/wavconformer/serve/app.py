@@ -40,7 +40,7 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.runner = JobRunner(service, store)
         yield
-        service.stopping = True
+        service.finish()
         app.state.runner.park()
         service.close()
         store.close()
