@@ -164,6 +164,7 @@ def test_the_description_and_its_page(server):
     description = server.http.get("/openapi.json").json()
     form = description["paths"][PATH]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file", "model"]
+    assert form["properties"]["model"]["enum"] == ["tiny-en"]
     assert form["properties"]["response_format"]["enum"][:3] == ["json", "text", "srt"]
     assert "/v1/jobs/{job}/result" in description["paths"]
     page = server.http.get("/docs")

@@ -26,7 +26,7 @@ Waveform = NDArray[np.float32]
 
 # oneDNN and PyTorch keep what they have prepared for each shape of a batch, a thousand of them if nothing else is said:
 # about a megabyte each. To prepare one anew takes a millisecond or two.
-_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 # Threads that compute leave the CPU to those that decode, receive and answer: so more waveforms are there to go
 # together, and nobody who asks for something small waits.
 _NICE = 5
