@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,9 +26,6 @@ Waveform = NDArray[np.float32]
 # oneDNN and PyTorch keep what they have prepared for each shape of a batch, a thousand of them if nothing else is said:
 # about a megabyte each. To prepare one anew takes a millisecond or two.
 _CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
-# Threads that compute leave the CPU to those that decode, receive and answer: so more waveforms are there to go
-# together, and nobody who asks for something small waits.
-_NICE = 5
 # Waveforms on which it is tried out what a batch costs by itself, in seconds, and the most that it is thought to cost.
 _TRIALS = (0.25, 1.5)
 _MOST_BURDEN = 2.0
@@ -147,8 +143,6 @@ class Batcher:
     # The threads
 
     def _run(self, threads: int | None) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         if threads is not None:
             import torch
 
