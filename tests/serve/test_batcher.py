@@ -15,7 +15,7 @@ import wavconformer
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
-from wavconformer.serve.batcher import Batcher, RequestTranscriber
+from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden
 from wavconformer.serve.work import Reason, Stopped, Work
 
 RATE = 16_000
@@ -45,6 +45,29 @@ def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher
     batcher.close()
     assert sorted(size for size, _, _ in batches) == [2, 3]
     assert sum(seconds for _, seconds, _ in batches) == pytest.approx(sum(lengths) / RATE)
+
+
+@pytest.mark.parametrize(("burden", "sizes"), [(0.0, [1, 1]), (1.0, [2])])
+def test_lengths_go_together_where_one_batch_more_would_cost_more(
+    transcriber, batches, random, monkeypatch, burden, sizes
+):
+    monkeypatch.setattr("wavconformer.serve.batcher._burden", lambda transcriber, clock: burden)
+    batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
+    waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in (2 * RATE, RATE)]
+    batcher.scores(waveforms, "it", None, Work())
+    batcher.close()
+    assert [size for size, _, _ in batches] == sizes
+
+
+def test_what_a_batch_costs_by_itself_is_tried_out(transcriber):
+    def clock(*costs):
+        times = [time for cost in costs for time in (0.0, cost)]
+        return lambda: times.pop(0)
+
+    # A quarter of a second costs 0.2, and five more of them 0.25: 0.8 s of audio by itself, less the quarter's own.
+    assert _burden(transcriber, clock(0.3, 0.2, 0.2, 0.45, 0.5, 0.45)) == pytest.approx(0.75)
+    assert _burden(transcriber, clock(*[0.2] * 6)) == 0.0
+    assert _burden(transcriber, clock(*[9.0] * 3, *[9.1] * 3)) == 2.0
 
 
 def test_a_full_batch_waits_no_longer(transcriber, random):
