@@ -90,9 +90,15 @@ class Server:
 
     @property
     def busy(self) -> float:
-        """Seconds of the CPU that it and its decoders have taken."""
-        processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()]
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
+        """Seconds of the CPU that it and its decoders have taken, those that have ended included."""
+        server = psutil.Process(self.process.pid)
+        return sum(server.cpu_times()[:4]) + sum(sum(process.cpu_times()[:2]) for process in server.children())
+
+    @property
+    def decoders(self) -> str:
+        """How many there are, and what they have in memory."""
+        sizes = [process.memory_full_info().uss / (1 << 20) for process in psutil.Process(self.process.pid).children()]
+        return f"{len(sizes)} decoders with {sum(sizes):.0f} MiB"
 
     @property
     def descriptors(self) -> int:
@@ -185,7 +191,8 @@ def load(arguments: argparse.Namespace, files: list[Path]) -> None:
         ordered = sorted(latencies)
         print(f"latency p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(len(ordered) * 0.95)]:.3f} s")
         quarter = len(memory) // 4
-        print(f"memory MiB: at a quarter {memory[quarter]:.0f}, at the end {memory[-1]:.0f}, most {max(memory):.0f}")
+        print(f"memory MiB: at a quarter {memory[quarter]:.0f}, at the end {memory[-1]:.0f}, most {max(memory):.0f}; "
+              f"{it.decoders}")  # fmt: skip
 
         barrier, burst = threading.Barrier(arguments.burst), Counter[object]()
 
@@ -243,8 +250,8 @@ def hostile(arguments: argparse.Namespace, files: list[Path]) -> None:
     ways = [*kinds, "slow", "gone", "not a form", "not http"]
     with server(arguments.model, "--max-minutes", "10") as it:
         expected = it.post(good)
-        for _ in range(8):
-            it.post(good)
+        for body in (*[good] * 8, form(_joined(files))):  # what is loaded at its first use is there then
+            it.post(body)
         before, files_before = (it.memory, it.descriptors), it.files
         answers: Counter[tuple[str, object]] = Counter()
         bad = 0
@@ -253,7 +260,9 @@ def hostile(arguments: argparse.Namespace, files: list[Path]) -> None:
             answers[way, _attack(it, way, kinds, draw)] += 1
             bad += it.post(good) != expected
             if number % 100 == 99:
-                print(f"{number + 1}: memory {it.memory:.0f} MiB, {it.descriptors} descriptors", flush=True)
+                print(
+                    f"{number + 1}: memory {it.memory:.0f} MiB, {it.descriptors} descriptors, {it.decoders}", flush=True
+                )
         time.sleep(17)  # slow senders are given up after 15 s
         print(f"good requests that weren't answered as before: {bad} of {arguments.uploads}")
         print(f"memory MiB before {before[0]:.0f}, after {it.memory:.0f}; descriptors {before[1]}, {it.descriptors}; "
@@ -293,6 +302,19 @@ def _attack(it: Server, way: str, kinds: dict[str, Callable[[], bytes]], draw: r
 
 
 _SLOW: list[socket.socket] = []
+
+
+def _joined(files: list[Path]) -> bytes:
+    """Two minutes of recordings as one: long enough to be cut at pauses."""
+    import io
+    import wave
+
+    file = io.BytesIO()
+    with wave.open(file, "wb") as output:
+        output.setparams((1, 2, RATE, 0, "NONE", ""))
+        waveform = np.resize(np.concatenate([load_audio(path) for path in files[:20]]), 120 * RATE)
+        output.writeframes(np.round(waveform * 32767).astype("<i2").tobytes())
+    return file.getvalue()
 
 
 def _encoded(path: Path) -> list[bytes]:

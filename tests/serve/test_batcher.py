@@ -15,7 +15,7 @@ import wavconformer
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
-from wavconformer.serve.batcher import Batcher, RequestTranscriber
+from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden
 from wavconformer.serve.work import Reason, Stopped, Work
 
 RATE = 16_000
@@ -36,7 +36,7 @@ def batcher(transcriber, batches):
 def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher, batches, transcriber, random):
     lengths = (16_000, 15_500, 40_000, 39_000, 16_400)
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in lengths]
-    alone = [transcriber._scores([waveform], "it")[0] for waveform in waveforms]
+    alone = [transcriber.log_probs_of([waveform], "it")[0] for waveform in waveforms]
     with ThreadPoolExecutor(5) as pool:
         made = list(pool.map(lambda waveform: batcher.scores([waveform], "it", None, Work())[0], waveforms))
     for scores, expected, length in zip(made, alone, lengths, strict=True):
@@ -45,6 +45,29 @@ def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher
     batcher.close()
     assert sorted(size for size, _, _ in batches) == [2, 3]
     assert sum(seconds for _, seconds, _ in batches) == pytest.approx(sum(lengths) / RATE)
+
+
+@pytest.mark.parametrize(("burden", "sizes"), [(0.0, [1, 1]), (1.0, [2])])
+def test_lengths_go_together_where_one_batch_more_would_cost_more(
+    transcriber, batches, random, monkeypatch, burden, sizes
+):
+    monkeypatch.setattr("wavconformer.serve.batcher._burden", lambda transcriber, clock: burden)
+    batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
+    waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in (2 * RATE, RATE)]
+    batcher.scores(waveforms, "it", None, Work())
+    batcher.close()
+    assert [size for size, _, _ in batches] == sizes
+
+
+def test_what_a_batch_costs_by_itself_is_tried_out(transcriber):
+    def clock(*costs):
+        times = [time for cost in costs for time in (0.0, cost)]
+        return lambda: times.pop(0)
+
+    # A quarter of a second costs 0.2, and five more of them 0.25: 0.8 s of audio by itself, less the quarter's own.
+    assert _burden(transcriber, clock(0.3, 0.2, 0.2, 0.45, 0.5, 0.45)) == pytest.approx(0.75)
+    assert _burden(transcriber, clock(*[0.2] * 6)) == 0.0
+    assert _burden(transcriber, clock(*[9.0] * 3, *[9.1] * 3)) == 2.0
 
 
 def test_a_full_batch_waits_no_longer(transcriber, random):
@@ -71,7 +94,7 @@ def test_an_error_of_the_model_reaches_who_asked(batcher, monkeypatch, random):
     def fail(*arguments):
         raise RuntimeError("the model is broken")
 
-    monkeypatch.setattr(wavconformer.Transcriber, "_scores", fail)
+    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", fail)
     with pytest.raises(RuntimeError, match="is broken"):
         batcher.scores([random.normal(0, 0.1, RATE).astype(np.float32)], "it", None, Work())
     monkeypatch.undo()
@@ -85,14 +108,14 @@ def test_who_stops_waits_no_longer(batcher, batches, monkeypatch, random):
     with pytest.raises(Stopped):
         batcher.scores([waveform], "it", None, work)
     going, go = threading.Event(), threading.Event()
-    scores = wavconformer.Transcriber._scores
+    scores = wavconformer.Transcriber.log_probs_of
 
     def slow(*arguments):
         going.set()
         go.wait()
         return scores(*arguments)
 
-    monkeypatch.setattr(wavconformer.Transcriber, "_scores", slow)
+    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", slow)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(batcher.scores, [waveform], "it", None, Work())
         going.wait()

@@ -131,18 +131,22 @@ def test_counters(server, sample):
     assert float(counted["wavconformer_batch_size_count"]) >= 1
     assert counted["wavconformer_requests_inside"] == "0.0"
     assert "process_resident_memory_bytes" in text
+    for number in range(3):
+        assert server.http.request(f"INVENTED{number}", "/v1/models").status_code == 405
+    text = server.http.get("/metrics").text
+    assert 'method="other"' in text and "INVENTED" not in text
 
 
 def test_health(server):
     assert server.http.get("/healthz").json() == {"status": "ok"}
     assert server.http.get("/readyz").json() == {"status": "ok"}
-    server.service.stopping = True
+    server.service._stopping.set()
     try:
         assert server.http.get("/readyz").status_code == 503
         assert server.http.get("/healthz").status_code == 200
         assert code_of(server.http.get("/v1/models")) == (503, "stopping")
     finally:
-        server.service.stopping = False
+        server.service._stopping.clear()
 
 
 def test_a_fault_of_ours_is_told_without_its_innards(server, sample, monkeypatch, caplog):
@@ -160,6 +164,7 @@ def test_the_description_and_its_page(server):
     description = server.http.get("/openapi.json").json()
     form = description["paths"][PATH]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file", "model"]
+    assert form["properties"]["model"]["enum"] == ["tiny-en"]
     assert form["properties"]["response_format"]["enum"][:3] == ["json", "text", "srt"]
     assert "/v1/jobs/{job}/result" in description["paths"]
     page = server.http.get("/docs")

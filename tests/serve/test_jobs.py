@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sqlite3
 import threading
@@ -130,6 +131,40 @@ def test_jobs_are_cancelled_and_forgotten(start, held, sample):
         for method in ("GET", "DELETE"):
             answer = server.http.request(method, f"/v1/jobs/{first['id']}")
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "job_not_found")
+
+
+def test_jobs_have_so_much_room_together(start, held, sample):
+    size = sample.stat().st_size / (1 << 20)
+    with start(folder_megabytes=1.5 * size) as server:
+        job = server.post("/v1/jobs", sample, task="held").json()
+        full = server.post("/v1/jobs", sample, task="held")
+        assert (full.status_code, full.headers["retry-after"]) == (429, "30")
+        held.go.set()
+        assert finished(server, job)["status"] == "done"
+        assert server.post("/v1/jobs", sample, task="held").status_code == 202
+
+
+def test_a_disk_that_is_full_is_told(server, sample, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.app.state.jobs, "add", fail)
+        answer = server.post("/v1/jobs", sample, model="tiny-en")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (507, "disk_full")
+
+
+def test_a_job_that_failed_by_a_fault_of_ours_says_so(start, sample, monkeypatch):
+    def fail(visit, form):
+        raise RuntimeError("a secret path")
+
+    monkeypatch.setitem(TASKS, "broken", Task("broken", "Fails.", TaskForm, fail))
+    with start() as server:
+        job = server.post("/v1/jobs", sample, task="broken").json()
+        assert finished(server, job)["error"]["code"] == "internal_error"
+        result = server.http.get(f"/v1/jobs/{job['id']}/result")
+        assert (result.status_code, result.json()["error"]["code"]) == (500, "internal_error")
+        assert "secret" not in result.text
 
 
 def test_a_server_that_stops_parks_its_jobs(transcriber, tmp_path, held, sample):

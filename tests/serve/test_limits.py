@@ -178,6 +178,20 @@ def test_a_decoder_that_dies_takes_one_request_along(server, sample, monkeypatch
     assert "wavconformer_decoders_ended_total 1.0" in server.http.get("/metrics").text
 
 
+def test_a_decoder_is_free_once_all_was_read_and_few_are_kept(start, sample, monkeypatch):
+    with start() as server, sample.open("rb") as file, server.service.working() as work:
+        decoders = server.service.decoders
+        with decoders.decode(file.fileno(), "a.flac", 16_000, work, most_seconds=9) as decoding:
+            assert len(decoders._idle) == 1
+            assert sum(map(len, decoding.blocks)) > 40_000
+            assert len(decoders._idle) == 2
+        assert len(decoders._idle) == 2
+        monkeypatch.setattr("wavconformer.serve.decoders._IDLE", 2)
+        decoders.warm(1)
+        assert len(decoders._idle) == 2
+        assert "wavconformer_decoders_ended_total 0.0" in server.http.get("/metrics").text
+
+
 def test_a_decoder_that_hangs_is_ended(server, sample, monkeypatch):
     monkeypatch.setattr(_Process, "ask", lambda process, descriptor, asked: None)
     bounds = {"most_seconds": 9, "stall_seconds": 0.2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from contextlib import ExitStack
 
 import av
@@ -222,10 +223,28 @@ def test_a_server_without_streams(start):
         stream.close()
 
 
-def test_a_server_that_stops_closes_streams(start):
+def test_a_server_that_stops_gives_the_words_that_it_has_heard(start, transcriber, sample):
+    samples = np.round(load_audio(sample) * 32767).astype("<i2")
     with start() as server:
         stream = Client(server)
+        stream.send(samples.tobytes())  # and no end
+        ready, first = stream.next(), stream.next()
+        server.server.should_exit = True
+        events, code = stream.rest()
+        assert (events[-1].pop("reason"), code) == ("stopping", 1012)
+        check([ready, first, *events], 1000, heard(transcriber, samples, 16_000))
+        stream.close()
+
+
+def test_a_server_that_stops_waits_no_longer_than_it_may(start, sample):
+    with start(grace_seconds=2.2) as server:
+        server.service.batcher.scores = lambda waveforms, name, language, work: [
+            time.sleep(0.01) or work.check() for _ in range(10_000)
+        ]
+        stream = Client(server)
+        stream.send(np.round(load_audio(sample) * 32767).astype("<i2").tobytes())
         assert stream.next()["type"] == "ready"
         server.server.should_exit = True
-        assert stream.rest() == ([], 1012)
+        assert stream.error() == ("stopping", 1013)
+        assert len(server.service.streams) == 0
         stream.close()

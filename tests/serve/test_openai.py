@@ -18,7 +18,11 @@ TEXT = "SET A TIMER FOR TWENTY THREE SECONDS"
 def server(transcriber, tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     with running(
-        transcriber, folder, keys=("another-key-of-them", KEY), megabytes=6, names=("tiny-en", "whisper-1")
+        transcriber,
+        folder,
+        keys=("another-key-of-them", KEY),
+        megabytes=6,
+        names=("tiny-en", "whisper-1", "owner/name"),
     ) as it:
         yield it
 
@@ -119,7 +123,8 @@ def test_hot_words(create):
 
 def test_models(client):
     listed = client.models.list().data
-    assert [model.id for model in listed] == ["tiny-en", "whisper-1"]
+    assert [model.id for model in listed] == ["tiny-en", "whisper-1", "owner/name"]
+    assert client.models.retrieve("owner/name").id == "owner/name"
     model = client.models.retrieve("tiny-en")
     assert (model.object, model.owned_by) == ("model", "wavconformer")
     assert "transcriptions" in model.tasks

@@ -127,7 +127,7 @@ def test_no_word_is_cut_or_doubled_at_a_seam(transcriber, window, strides):
     labels = random.choice([0, 0, 4, 5, 6, 7, 8], size=3_000)
     audio = np.repeat(labels, told.model.config.hop_length).astype(np.float32) / 100
     found = told(audio, sampling_rate=RATE, vad="off", window_seconds=window, context_seconds=0.2)
-    (log_probs,) = told._scores([audio], "")
+    (log_probs,) = told.log_probs_of([audio], "")
     expected = told.decoder(log_probs)
     assert [(word.text, word.start, word.end) for word in found.words] == [
         (word.text, word.start, word.end) for word in expected

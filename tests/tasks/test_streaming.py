@@ -113,9 +113,9 @@ def test_partial_words_come_first_and_are_what_is_not_final(told, joined):
 def test_the_model_runs_a_bounded_time_for_a_second_of_audio(told, monkeypatch):
     audio = spoken("TEN TONE A NOTE EAT " * 40, np.random.default_rng(0))
     heard: list[float] = []
-    scores = told._scores
+    scores = told.log_probs_of
     monkeypatch.setattr(
-        told, "_scores", lambda waves, *rest: heard.append(len(waves[0]) / RATE) or scores(waves, *rest)
+        told, "log_probs_of", lambda waves, *rest: heard.append(len(waves[0]) / RATE) or scores(waves, *rest)
     )
     for settings, each in (
         ({}, 8 + 0.9 + 0.5),

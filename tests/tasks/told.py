@@ -33,7 +33,7 @@ class Told(Transcriber):
     def __init__(self, processor: Wav2Vec2Processor, **strides: tuple[int, ...]) -> None:
         super().__init__(Wav2Vec2ConformerForCTC(CONFIG.copy(**strides)), processor)
 
-    def _scores(self, waveforms, names, multiple=None):
+    def log_probs_of(self, waveforms, names, multiple=None):
         hop, field = self.model.config.hop_length, self.model.config.receptive_field
         scores = []
         for waveform in waveforms:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import copy
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -40,7 +42,7 @@ def create_app(service: Service) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.runner = JobRunner(service, store)
         yield
-        service.stopping = True
+        service.finish()
         app.state.runner.park()
         service.close()
         store.close()
@@ -68,6 +70,7 @@ def create_app(service: Service) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_handlers(app)
+    app.openapi_schema = _with_models(app.openapi(), settings.names)
 
     if settings.origins:
         app.add_middleware(
@@ -81,3 +84,15 @@ def create_app(service: Service) -> FastAPI:
     service.metrics.gauge("jobs_queued", "Jobs that wait.", lambda: store.count(State.QUEUED))
     service.metrics.gauge("jobs_running", "Jobs that run.", lambda: store.count(State.RUNNING))
     return app
+
+
+def _with_models(description: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """A description whose forms have the names of a server's model, where any text stood."""
+    description = copy.deepcopy(description)  # its parts are those of all servers
+    for path in description["paths"].values():
+        for operation in path.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                fields = content["schema"]["properties"]
+                about = fields["model"]["description"]
+                fields["model"] = {"type": "string", "enum": list(names), "description": about}
+    return description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,9 +19,16 @@ from wavconformer.processing.vocabulary import is_nested
 from wavconformer.serve.work import Work
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.side_by_side import MOST
-from wavconformer.tasks.transcribe import STEP_SECONDS, LogProbs, Transcriber
+from wavconformer.tasks.transcribe import LogProbs, Transcriber
 
 Waveform = NDArray[np.float32]
+
+# oneDNN and PyTorch keep what they have prepared for each shape of a batch, a thousand of them if nothing else is said:
+# about a megabyte each. To prepare one anew takes a millisecond or two.
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+# Waveforms on which it is tried out what a batch costs by itself, in seconds, and the most that it is thought to cost.
+_TRIALS = (0.25, 1.5)
+_MOST_BURDEN = 2.0
 
 
 @dataclass(eq=False)
@@ -38,8 +46,9 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    A waveform waits `window_seconds` for others; then it goes with those of like length that are there. The oldest goes
-    first. On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it.
+    A waveform waits `window_seconds` for others; then it goes with those of like length that are there: so like that
+    less is computed for their padding than one batch more would cost. The oldest goes first. On a CPU several batches
+    are computed side by side, each on some of the cores, as `Transcriber.many` does it.
     """
 
     def __init__(
@@ -55,8 +64,11 @@ class Batcher:
 
         on_batch: is told of each batch how many went, their seconds of audio, and the seconds that it took.
 
-        Raises CheckpointError and ValueError where the model has no adapter for a language.
+        Raises CheckpointError and ValueError where the model has no adapter for a language, CheckpointError where its
+        scores are not numbers.
         """
+        for name, value in _CACHES.items():  # read when the first batch is computed
+            os.environ.setdefault(name, value)
         self._first = transcriber
         self.language = _language(transcriber)
         self._languages = {self.language: transcriber}
@@ -79,6 +91,11 @@ class Batcher:
             cores = torch.get_num_threads()
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
+            torch.set_num_threads(threads)  # as each of ours will
+            self._burden = _burden(transcriber, time.thread_time)
+            torch.set_num_threads(cores)
+        else:
+            self._burden = _burden(transcriber, time.monotonic)
         self._threads = [
             threading.Thread(target=self._run, args=(threads,), name=f"batches-{number}", daemon=True)
             for number in range(count)
@@ -170,7 +187,7 @@ class Batcher:
         """The waiting items that go with the oldest."""
         able = [item for item in self._items if item.language == oldest.language]
         rate = self._first.sampling_rate
-        groups = batches([len(item.waveform) / rate for item in able], self._most)
+        groups = batches([len(item.waveform) / rate for item in able], self._most, self._burden)
         group = next(group for group in groups if 0 in group)
         return [able[number] for number in group]
 
@@ -191,10 +208,9 @@ class Batcher:
 
     def _attempt(self, group: list[_Item]) -> None:
         transcriber = self._languages[group[0].language]
-        step = round(STEP_SECONDS * transcriber.sampling_rate)
         names = " and ".join(dict.fromkeys(item.name for item in group))
         try:
-            made = Transcriber._scores(transcriber, [item.waveform for item in group], names, step)
+            made = transcriber.log_probs_of([item.waveform for item in group], names)
         except WavConformerError as error:
             if len(group) == 1:
                 group[0].scores.set_exception(error)
@@ -220,12 +236,34 @@ class RequestTranscriber(Transcriber):
         vars(self).update(vars(batcher.transcriber(language)))
         self._batcher, self._language, self._work = batcher, language, work
 
-    def _scores(self, waveforms: list[Waveform], names: str, multiple: int | None = None) -> list[LogProbs]:
+    def log_probs_of(self, waveforms: Sequence[Waveform], names: str, multiple: int | None = None) -> list[LogProbs]:
+        """As the one model gives them, in whatever company."""
         try:
             return self._batcher.scores(waveforms, names, self._language, self._work)
         except CancelledError:
             self._work.check()
             raise
+
+
+def _burden(transcriber: Transcriber, clock: Callable[[], float]) -> float:
+    """What a batch costs, whatever it holds: as much as so many seconds of audio.
+
+    A second of this model's audio, and nothing of it, are tried out: weights are read and operators called for each
+    batch, which is more than a second's worth for a small model, and a third of one for the large shape.
+    """
+    random = np.random.default_rng(0)
+    costs = []
+    for seconds in _TRIALS:
+        waveform = random.normal(0, 0.1, round(seconds * transcriber.sampling_rate)).astype(np.float32)
+        took = []
+        for _ in range(3):
+            begun = clock()
+            transcriber.log_probs_of([waveform], "a trial")
+            took.append(clock() - begun)
+        costs.append(min(took))
+    (short, long), (less, more) = _TRIALS, costs
+    second = (more - less) / (long - short)
+    return min(_MOST_BURDEN, max(0.0, less / second - short)) if second > 0 else 0.0
 
 
 def _language(transcriber: Transcriber) -> str | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -25,6 +25,8 @@ BLOCK_SECONDS = 2.0
 _LARGEST_MESSAGE = 16 << 20
 # A process is replaced after so many recordings, lest what FFmpeg leaks adds up.
 _RECORDINGS = 500
+# So many are kept for those to come; more were wanted at once.
+_IDLE = 8
 # What of the environment it gets to see.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
@@ -66,23 +68,18 @@ class Decoders:
 
         Raises AudioError where it can't be decoded, Failure where it is too long, Stopped where the work has to stop.
         """
-        process = self._take()
-        whole = False
-        try:
+        with ExitStack() as stack:
+            process = self._take()
+            stack.callback(self._give_back, process)
             process.ask(descriptor, Asked(name, rate, block_seconds, most_seconds))
             messages = process.messages(work, stall_seconds, name)
-            duration = _first(messages)
             problems: list[str] = []
-            yield Decoding(_blocks(messages, problems), duration, problems)
-            whole = process.rests
-        except TooLong:
-            whole = process.rests
-            raise _too_long(name, most_seconds) from None
-        except AudioError:
-            whole = process.rests
-            raise
-        finally:
-            self._give_back(process, whole)
+            try:
+                duration = _first(messages)
+                # Others needn't wait for the process until what it gave has been heard.
+                yield Decoding(_blocks(messages, problems, stack.close), duration, problems)
+            except TooLong:
+                raise _too_long(name, most_seconds) from None
 
     def close(self) -> None:
         """Ends all that rest, and each of the others when it has done its recording."""
@@ -95,7 +92,7 @@ class Decoders:
     def warm(self, count: int) -> None:
         """Starts processes beforehand."""
         for _ in range(count):
-            self._give_back(_Process(self._megabytes), True)
+            self._give_back(_Process(self._megabytes))
 
     def _take(self) -> _Process:
         with self._lock:
@@ -106,13 +103,15 @@ class Decoders:
                 process.end()
         return _Process(self._megabytes)
 
-    def _give_back(self, process: _Process, whole: bool) -> None:
+    def _give_back(self, process: _Process) -> None:
+        """Keeps a process for the next recording, or ends it."""
         with self._lock:
-            if whole and not self._closed and process.recordings < _RECORDINGS:
+            is_fit = process.rests and process.recordings < _RECORDINGS
+            if is_fit and not self._closed and len(self._idle) < _IDLE:
                 self._idle.append(process)
                 return
         process.end()
-        if not whole:
+        if not process.rests:
             self._on_loss()
 
 
@@ -209,12 +208,15 @@ def _first(messages: Iterator[tuple[bytes, bytes]]) -> float | None:
     return duration
 
 
-def _blocks(messages: Iterator[tuple[bytes, bytes]], problems: list[str]) -> Generator[NDArray[np.float32], None, None]:
+def _blocks(
+    messages: Iterator[tuple[bytes, bytes]], problems: list[str], done: Callable[[], None]
+) -> Generator[NDArray[np.float32], None, None]:
     for kind, content in messages:
         if kind == b"L":
             problems.append(content.decode(errors="replace"))
         else:
             yield np.frombuffer(content, np.float32)
+    done()
 
 
 def _too_long(name: str, most_seconds: float) -> Failure:

@@ -112,7 +112,9 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": [_model(service, name) for name in service.settings.names]})
 
 
-@router.get("/v1/models/{model}", summary="One model.", tags=["models"], responses={404: {"description": "No such."}})
+@router.get(
+    "/v1/models/{model:path}", summary="One model.", tags=["models"], responses={404: {"description": "No such."}}
+)
 async def model(request: Request, model: str) -> JSONResponse:
     """As in the list."""
     service = service_of(request)

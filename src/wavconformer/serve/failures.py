@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,6 +81,8 @@ def failure_of(error: BaseException) -> Failure:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         return Failure(error.status_code, str(error.detail), code=code, headers=error.headers)
     _LOG.error("error", exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure(507, "The server's disk is full.", code="disk_full")
     return Failure(500, "Something went wrong here; the log of the server has it.", code="internal_error")
 
 

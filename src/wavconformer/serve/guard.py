@@ -25,6 +25,7 @@ from wavconformer.serve.settings import LOOPBACK, Settings
 OPEN = ("/healthz", "/readyz")
 # Of these parts of the site no answer says anything of anybody; a page in a browser can't send a key with them.
 _PUBLIC = ("/static/", "/docs", "/openapi.json", "/favicon.ico")
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "WS")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 API_POLICY = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -156,7 +157,9 @@ class Record:
             took = time.monotonic() - begun
             route = getattr(scope.get("route"), "path", "other")
             method = scope.get("method", "WS")
-            self._metrics.requests.labels(route, method, str(status)).inc()
+            # Anybody may invent methods; each label that there was stays in memory.
+            known = method if method in _METHODS else "other"
+            self._metrics.requests.labels(route, known, str(status)).inc()
             self._metrics.seconds.labels(route).observe(took)
             noted = scope["state"].get("noted", {})
             log("request", request_id=name, method=method, route=route, status=status, seconds=round(took, 4), **noted)
@@ -171,7 +174,7 @@ def _add_headers(headers: MutableHeaders, request_id: str, path: str) -> None:
     headers["X-Request-ID"] = request_id
     is_page = path == "/" or path.startswith(_PUBLIC)
     headers["Content-Security-Policy"] = PAGE_POLICY if is_page else API_POLICY
-    if not path.startswith("/static/"):
-        headers.setdefault("Cache-Control", "no-store")
+    # The parts of the page belong together: none may be of an older version than the others.
+    headers.setdefault("Cache-Control", "no-cache" if path.startswith("/static/") else "no-store")
     for key, value in _HEADERS.items():
         headers.setdefault(key, value)

@@ -14,6 +14,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -144,6 +145,15 @@ class JobStore:
         """A job, or None where there is none of that name."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM jobs WHERE id=?", name)
         return _job(rows[0]) if rows else None
+
+    @property
+    def held(self) -> int:
+        """Bytes of the recordings that are kept."""
+        size = 0
+        for path in self._files.iterdir():
+            with suppress(FileNotFoundError):  # its job has come to its end meanwhile
+                size += path.stat().st_size
+        return size
 
     def count(self, state: State) -> int:
         """Jobs in a state."""

@@ -14,11 +14,13 @@ from wavconformer.serve.endpoints import errors, form_schema, service_of
 from wavconformer.serve.failures import Failure, refused
 from wavconformer.serve.job_runner import JobRunner
 from wavconformer.serve.job_store import Job, JobStore, State
+from wavconformer.serve.settings import MEGABYTE, Settings
 from wavconformer.serve.task import TaskForm, check_model
 from wavconformer.serve.uploads import checked, require_files
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+_LATER = {"Retry-After": "30"}
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such job."}}
 
 
@@ -45,7 +47,7 @@ async def submit(request: Request) -> Response:
     """Answers with the job as it stands; its address is in Location."""
     service = service_of(request)
     store, runner = _places(request)
-    _check_room(store, service.settings.jobs)
+    _check_room(store, service.settings)
     async with service.uploads.receive(request, service.settings.job_megabytes) as (fields, uploads):
         name = fields.pop("task", "transcriptions")
         task = TASKS.get(name) if isinstance(name, str) else None
@@ -57,7 +59,7 @@ async def submit(request: Request) -> Response:
         task.require(service)
         if getattr(form, "stream", None):
             raise refused("A job's result isn't streamed: leave stream out.", "stream")
-        _check_room(store, service.settings.jobs)
+        _check_room(store, service.settings, sum(upload.size for upload in uploads.values()))
         recordings = {key: (upload.name, upload.file) for key, upload in uploads.items()}
         job = await asyncio.to_thread(store.add, task.name, fields, recordings)
     runner.wake()
@@ -81,7 +83,7 @@ async def result(request: Request, job: str) -> Response:
     found = _found(request, job)
     if found.state is State.FAILED:
         assert found.error is not None
-        return JSONResponse(found.error["body"], min(found.error["status"], 499))
+        return JSONResponse(found.error["body"], found.error["status"])
     answer = _places(request)[0].result(job)
     if answer is None:
         code = "cancelled" if found.state is State.CANCELLED else "not_done"
@@ -100,10 +102,13 @@ async def delete(request: Request, job: str) -> JSONResponse:
     return JSONResponse({**_plain(_found(request, job)), "deleted": False})
 
 
-def _check_room(store: JobStore, most: int) -> None:
+def _check_room(store: JobStore, settings: Settings, size: int = 0) -> None:
+    """Raises Failure (429) where there is no room for a job whose recordings have so many bytes."""
     queued = store.count(State.QUEUED)
-    if queued >= most:
-        raise Failure(429, f"{queued} jobs wait already.", code="busy", headers={"Retry-After": "30"})
+    if queued >= settings.jobs:
+        raise Failure(429, f"{queued} jobs wait already.", code="busy", headers=_LATER)
+    if store.held + size > settings.folder_megabytes * MEGABYTE:
+        raise Failure(429, "There is no room for so much beside the jobs that wait.", code="busy", headers=_LATER)
 
 
 def _found(request: Request, name: str) -> Job:

@@ -3,7 +3,8 @@
 The client opens `WS /v1/live` and sends a first message of JSON, `LiveForm`; then the sound, in binary messages; at
 the end `{"type": "end"}`. The server answers in JSON, each message with its "type": `ready`; those of
 `wavconformer.tasks.events`, which are `partial`, words that may still change, `final`, words that won't, and `end`, of
-an utterance; `done` when all has been heard; `error`, in the shape of the API's errors.
+an utterance; `done` when all has been heard, or, with a "reason", all that came before the server was told to stop;
+`error`, in the shape of the API's errors.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _TYPES: dict[str, np.dtype[Any]] = {"pcm_s16le": np.dtype("<i2"), "pcm_f32le": n
 # Events that wait for a client who doesn't read them.
 _WAITING = 1000
 
-_POLICY_VIOLATION, _TOO_BIG, _INTERNAL, _TRY_LATER = 1008, 1009, 1011, 1013
+# Of RFC 6455, section 7.4, and its registry.
+_NORMAL, _POLICY_VIOLATION, _TOO_BIG, _INTERNAL, _RESTARTS, _TRY_LATER = 1000, 1008, 1009, 1011, 1012, 1013
 
 
 class LiveForm(BaseModel):
@@ -112,21 +114,33 @@ async def _serve(client: WebSocket) -> None:
             running.add_done_callback(lambda _: tell(None))
             sending = asyncio.create_task(_send(client, told))
             receiving = asyncio.create_task(_receive(client, ours))
+            stopping = asyncio.create_task(service.until_stopping())
             try:
                 # The sound may end before its words; and the words, by an error, before the sound.
-                await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 if receiving.done():
                     receiving.result()
+                is_cut = not (receiving.done() or sending.done())
+                if is_cut:
+                    await _ended(receiving)
+                    ours.shutdown(socket.SHUT_WR)  # what has been heard until now still becomes words
                 await sending
                 seconds = await asyncio.wrap_future(running)
             finally:
                 work.stop(Reason.GONE)
-                receiving.cancel()
-                sending.cancel()
-                await asyncio.gather(receiving, sending, asyncio.wrap_future(running), return_exceptions=True)
+                await _ended(receiving, sending, stopping)
+                await asyncio.gather(asyncio.wrap_future(running), return_exceptions=True)
         note(client.scope, audio_seconds=round(seconds, 3))
-        await client.send_json({"type": "done", "duration": round(seconds, 3)})
-        await client.close()
+        done = {"type": "done", "duration": round(seconds, 3)}
+        await client.send_json({**done, "reason": "stopping"} if is_cut else done)
+        await client.close(_RESTARTS if is_cut else _NORMAL)
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Ends tasks, and waits until they have."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _first_message(client: WebSocket, keys: Keys) -> LiveForm:

@@ -34,10 +34,7 @@ _WARM = 2
 
 
 class Service:
-    """The model with all round it.
-
-    stopping: whether new requests are to go elsewhere. models: those that tasks need besides.
-    """
+    """The model with all round it. models: those that tasks need besides."""
 
     def __init__(
         self,
@@ -72,13 +69,27 @@ class Service:
         self.uploads = Uploads(settings)
         self.admission = Admission(settings.concurrency, settings.queue)
         self.streams = Admission(settings.streams, what="live streams") if settings.streams else None
-        self.stopping = False
+        self._stopping = asyncio.Event()
         self._works: set[Work] = set()
-        self._threads = ThreadPoolExecutor(settings.concurrency + settings.streams, thread_name_prefix="requests")
+        self._threads = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="requests")
+        self._listeners = ThreadPoolExecutor(max(1, settings.streams), thread_name_prefix="streams")
         self.metrics.gauge("requests_inside", "Requests that are worked on or wait.", lambda: len(self.admission))
         self.metrics.gauge("requests_refused", "Requests that found no place.", lambda: self.admission.refused)
         self.metrics.gauge("waveforms_waiting", "Waveforms that wait for the model.", lambda: len(self.batcher))
         self.metrics.gauge("upload_bytes", "Bytes of bodies that are held.", lambda: self.uploads.held)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether new requests are to go elsewhere."""
+        return self._stopping.is_set()
+
+    def finish(self) -> None:
+        """Takes nothing new from now on. What runs goes on; live streams end with the words that they have heard."""
+        self._stopping.set()
+
+    async def until_stopping(self) -> None:
+        """Returns when nothing new is taken any more."""
+        await self._stopping.wait()
 
     def stop(self, reason: Reason = Reason.STOPPING) -> None:
         """Ends the work of all requests."""
@@ -89,6 +100,7 @@ class Service:
         """Ends it all, when what runs has come to its end."""
         self.stop()
         self._threads.shutdown()
+        self._listeners.shutdown()
         self.batcher.close()
         self.decoders.close()
 
@@ -137,7 +149,7 @@ class Service:
 
     def run(self, function: Callable[[], Result]) -> Future[Result]:
         """Runs a live stream's function in a thread."""
-        return self._threads.submit(function)
+        return self._listeners.submit(function)
 
 
 @dataclass

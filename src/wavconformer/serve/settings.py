@@ -33,7 +33,8 @@ class Settings:
     uploads, upload_megabytes: bodies that are being received at once, and how much they may hold together.
     stall_seconds: without a byte, after which a sender is given up.
     folder: where jobs are kept. job_workers: jobs that run at once. jobs: that may be queued. job_megabytes, job_hours:
-        as megabytes and minutes, of a job. keep_days: how long a finished job is kept.
+        as megabytes and minutes, of a job. folder_megabytes: recordings of all jobs together. keep_days: how long a
+        finished job is kept.
     streams, stream_minutes: live streams at once, and how long one may last.
     decoder_megabytes: memory that decoding one recording may take.
     grace_seconds: that requests have to finish in when the server is told to stop.
@@ -63,6 +64,7 @@ class Settings:
     jobs: int = 100
     job_megabytes: float = 2048.0
     job_hours: float = 12.0
+    folder_megabytes: float = 16_384.0
     keep_days: float = 7.0
     streams: int = 8
     stream_minutes: float = 120.0
@@ -79,7 +81,15 @@ class Settings:
             if value is not None and value < bound:
                 raise ConfigError(f"{name} is {value}, but must be at least {bound}.")
         positive = ("timeout_seconds", "megabytes", "minutes", "upload_megabytes", "stall_seconds", "job_megabytes")
-        for name in (*positive, "job_hours", "stream_minutes", "decoder_megabytes", "grace_seconds", "keep_days"):
+        for name in (
+            *positive,
+            "job_hours",
+            "folder_megabytes",
+            "stream_minutes",
+            "decoder_megabytes",
+            "grace_seconds",
+            "keep_days",
+        ):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be positive.")
 

@@ -231,7 +231,7 @@ def _compression(text: str) -> float:
 def event(thing: Segment | Transcript, *, first: bool, logprobs: bool) -> dict[str, Any]:
     """What a stream says of a segment, or of the whole at the end."""
     if isinstance(thing, Transcript):
-        return {"type": "transcript.text.done", "text": thing.text}
+        return {"type": "transcript.text.done", "text": thing.text, "usage": _usage(thing)}
     delta = {"type": "transcript.text.delta", "delta": thing.text if first else f" {thing.text}"}
     if logprobs:
         return {**delta, "logprobs": [_logprob(word, first=first and not at) for at, word in enumerate(thing.words)]}

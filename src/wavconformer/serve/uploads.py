@@ -39,6 +39,11 @@ class Upload:
     file: IO[bytes]
     name: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return self.file.seek(0, os.SEEK_END)
+
     def descriptor(self) -> int:
         """Of the file, which is on the disk from then on, at its start."""
         if isinstance(self.file, tempfile.SpooledTemporaryFile):

@@ -12,18 +12,18 @@ ACCELERATOR_SECONDS = 160.0
 LEAST_SHARE = 0.8
 
 
-def batches(lengths: Sequence[float], most: float) -> list[list[int]]:
+def batches(lengths: Sequence[float], most: float, spare: float = 0.0) -> list[list[int]]:
     """Groups items by length: their numbers in `lengths`, longest first.
 
-    A group's longest times its size is at most `most`, and its shortest at least `LEAST_SHARE` of the longest; an item
-    longer than `most` is alone.
+    A group's longest times its size is at most `most`, and its shortest at least `LEAST_SHARE` of the longest, or at
+    most `spare` shorter than it; an item longer than `most` is alone.
     """
     groups: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], number)):
         if groups:
             longest = lengths[groups[-1][0]]
             fits = longest * (len(groups[-1]) + 1) <= most
-            if fits and lengths[number] >= LEAST_SHARE * longest:
+            if fits and lengths[number] >= min(LEAST_SHARE * longest, longest - spare):
                 groups[-1].append(number)
                 continue
         groups.append([number])

@@ -236,7 +236,7 @@ class Transcriber:
 
         Raises CheckpointError where they are not numbers.
         """
-        (log_probs,) = self._scores([window.samples], name, round(STEP_SECONDS * self.sampling_rate))
+        (log_probs,) = self.log_probs_of([window.samples], name, round(STEP_SECONDS * self.sampling_rate))
         config = self.model.config
         count = (len(window.samples) - config.receptive_field) // config.hop_length + 1
         kept = window.kept
@@ -283,7 +283,7 @@ class Transcriber:
         scores: dict[int, LogProbs] = {}
         for group in batches(lengths, most):
             waveforms = [windows[number].samples for number in group]
-            made = self._scores(waveforms, recording.name, round(STEP_SECONDS * self.sampling_rate))
+            made = self.log_probs_of(waveforms, recording.name, round(STEP_SECONDS * self.sampling_rate))
             for number, log_probs in zip(group, made, strict=True):
                 scores[number] = log_probs[windows[number].kept].copy()  # so that the batch needn't be kept for it
         return [scores[number] for number in range(len(windows))]
@@ -335,7 +335,7 @@ class Transcriber:
         refuse_short(recordings, self.model.config.receptive_field, self.sampling_rate)
         heard = [recording for recording in recordings if np.ptp(recording.waveform)]
         names = " and ".join(recording.name for recording in heard)
-        scores = iter(self._scores([recording.waveform for recording in heard], names) if heard else [])
+        scores = iter(self.log_probs_of([recording.waveform for recording in heard], names) if heard else [])
         return [
             self._transcript(recording, next(scores) if np.ptp(recording.waveform) else None, vad)
             for recording in recordings
@@ -348,10 +348,16 @@ class Transcriber:
             words = ()
         return Transcript.of(segments(words), recording.duration, recording.problems)
 
-    def _scores(self, waveforms: list[NDArray[np.float32]], names: str, multiple: int | None = None) -> list[LogProbs]:
-        """Log-probabilities (T, V) of each waveform (S,); frames beyond its end are certainly blank.
+    def log_probs_of(
+        self, waveforms: Sequence[NDArray[np.float32]], names: str, multiple: int | None = None
+    ) -> list[LogProbs]:
+        """Log-probabilities (T, V) of each waveform (S,), as one batch; frames beyond its end are certainly blank.
 
-        multiple: the length of the batch is a multiple of so many samples.
+        All that a transcriber computes comes from here: a subclass may have it computed elsewhere.
+
+        names: what messages call the recordings. multiple: the length of the batch is a multiple of so many samples.
+
+        Raises AudioError where a waveform can't be used, CheckpointError where the scores are not numbers.
         """
         extractor = self.processor.feature_extractor
         return scores(self._run, extractor, waveforms, model=self.name, names=names, multiple=multiple)

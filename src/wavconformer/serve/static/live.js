@@ -58,7 +58,7 @@ export class Live {
           this._partial = "";
         } else if (event.type === "end") this._isParted = true;
         else if (event.type === "error") resolve(new Problem(event.error.code ?? "other", event.error.message));
-        else if (event.type === "done") resolve(null);
+        else if (event.type === "done") resolve(event.reason ? new Problem(event.reason) : null);
         this._say();
       };
     });

@@ -4,7 +4,7 @@ import WaveSurfer from "./vendor/wavesurfer.esm.js";
 
 const HEIGHT = 96;
 const PEAKS_A_SECOND = 100;
-const PIXELS_A_SECOND = 190; // at least, so that the words below find room
+const PIXELS_A_SECOND = 230; // at least, so that the words below find room
 // Beyond these a recording isn't decoded here: its samples would fill the memory.
 const [MOST_SECONDS, MOST_BYTES] = [900, 64 << 20];
 
