@@ -5,8 +5,8 @@
 RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utterances, in drawn order, are joined with
 pauses of drawn length, and the same faint noise lies under all. Each utterance is also cut out of that recording and
 transcribed alone, with the silence round it that a window has, so that both ways hear the same samples; and once more
-without that silence, for its WER. Word times are also compared with those of `align`, which knows the texts. Times are those
-of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process of its
+without that silence, for its WER. Word times are also compared with those of `align`, which knows the texts. Times are
+those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process of its
 own that transcribes the file, beside one that transcribes its first minute.
 """
 
@@ -260,7 +260,9 @@ def report(folder: Path, path: Path, model: str | None, cutting: Cutting, uttera
             first.append(pair.long.start - (utterance.start + onset(waveform)) / RATE)
     texts = [utterance.text for utterance in utterances]
     lines = align(path, texts, model=transcriber, **asdict(cutting)).lines
-    forced = [Word(word.text, word.start, word.end) for line in lines for word in line.words if not word.is_interpolated]
+    forced = [
+        Word(word.text, word.start, word.end) for line in lines for word in line.words if not word.is_interpolated
+    ]
     starts = [
         pair.long.start - pair.alone.start
         for pair in aligned(forced, whole)

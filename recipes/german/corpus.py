@@ -33,7 +33,8 @@ FORTUNES = Path("/usr/share/games/fortunes/de")
 HELD_OUT = 150  # sentences of each set that is never trained on
 LEAST, MOST = 3, 12  # words of a sentence
 LEVELS_DB = (-12.0, 0.0)
-VOICES = tuple(Voice("espeak-ng", name, 1) for name in ("de", "de+m3", "de+m5", "de+f2", "de+f4", "de+Alex", "de+anika"))
+_SPEAKERS = ("de", "de+m3", "de+m5", "de+f2", "de+f4", "de+Alex", "de+anika")
+VOICES = tuple(Voice("espeak-ng", name, 1) for name in _SPEAKERS)
 UNHEARD = (Voice("espeak-ng", "de+Andrea", 1), Voice("espeak-ng", "de+victor", 1))
 
 _NO_PROSE = {"asciiart", "channel-debian.fortunes", "translations", "woerterbuch", "tips"}
@@ -58,7 +59,8 @@ def sentences(seed: int, folder: Path = FORTUNES) -> list[str]:
     if not files:
         raise DataError(f"There are no German fortunes in '{folder}': apt-get install fortunes-de.")
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
-    found = list(dict.fromkeys(clause for text in texts for saying in text.split("\n%\n") for clause in clauses(saying)))
+    sayings = (saying for text in texts for saying in text.split("\n%\n"))
+    found = list(dict.fromkeys(clause for saying in sayings for clause in clauses(saying)))
     random.Random(f"{seed} sentences").shuffle(found)
     return found
 
@@ -76,7 +78,7 @@ def script(seed: int, hours: float) -> dict[str, list[Line]]:
     pool = sentences(seed)
     valid, unheard, rest = pool[:HELD_OUT], pool[HELD_OUT : 2 * HELD_OUT], pool[2 * HELD_OUT :]
     if not rest:
-        raise DataError(f"'{FORTUNES}' has only {len(pool)} sentences that can be read out: is it Debian's fortunes-de?")
+        raise DataError(f"'{FORTUNES}' has only {len(pool)} sentences to read out: is it Debian's fortunes-de?")
     train: list[Line] = []
     seconds = 0.0
     for line in _lines("train", cycle(rest), VOICES, seed):
