@@ -6,8 +6,8 @@ RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utteran
 pauses of drawn length, and the same faint noise lies under all. Each utterance is also cut out of that recording and
 transcribed alone, with the silence round it that a window has, so that both ways hear the same samples; and once more
 without that silence, for its WER. Word times are also compared with those of `align`, which knows the texts. Times are
-those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process of its
-own that transcribes the file, beside one that transcribes its first minute.
+those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process
+of its own that transcribes the file, beside one that transcribes its first minute.
 """
 
 from __future__ import annotations
