@@ -35,7 +35,7 @@ from wavconformer.data.corpus import Corpus
 from wavconformer.data.rttm import Turn, read_rttm, turns_by_recording, write_rttm
 from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.scoring.diarization import score_diarization
-from wavconformer.tasks.diarize import DiarizationSettings
+from wavconformer.tasks.diarize import DiarizationSettings, _owners
 from wavconformer.tasks.embedding import Embedder
 
 RATE = 16_000
@@ -77,26 +77,26 @@ class Remembering(Diarizer):
 
 
 class Told(Remembering):
-    """Is told whose each local voice is, by most overlap: what remains are the frame head's own errors."""
+    """Is told whose each piece is, by most overlap: what remains are the frame head's own errors."""
 
     truth: Sequence[Turn] = ()
 
     def _speakers(self, local: Any, settings: Any, bounds: Any) -> Any:
         names = sorted({turn.speaker for turn in self.truth})
         hop, rate = self.model.config.hop_length, self.sampling_rate
-        columns = []
+        owners = []
         for one in local:
-            count = len(one.heard.active)
-            shared = one.heard.active.T.astype(float) @ activity(
+            true = activity(
                 self.truth,
-                count,
+                len(one.heard.active),
                 [*names],
                 one.heard.first * hop / rate,
                 hop / rate,
                 self.model.config.receptive_field / rate,
             )
-            columns.append(np.where(shared.any(1), shared.argmax(1), -1))
-        return columns, [None] * len(names)
+            labels = [true[piece.start : piece.stop].sum(0).argmax() for piece in one.pieces]
+            owners.append(_owners(one, np.array(labels, np.int64)))
+        return owners, [None] * len(names)
 
 
 def activity(
@@ -126,7 +126,7 @@ class Baseline:
             self._heard[path] = spans, cuts, vectors, len(samples) / RATE
         spans, cuts, vectors, duration = self._heard[path]
         seconds = np.array([(end - start) / RATE for start, end in cuts], np.float32)
-        voices = Voices(vectors, seconds, np.arange(len(cuts)), {})
+        voices = Voices(vectors, seconds, np.arange(len(cuts)), np.array([(0, 1)] * len(cuts)))
         labels = assign(voices, group(voices, threshold, speakers or 1, speakers, small=3.0))
         middles = np.array([(start + end) / 2 for start, end in cuts])
         turns = []

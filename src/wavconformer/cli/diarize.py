@@ -53,8 +53,9 @@ def diarize(
     ] = None,
     resume: Annotated[bool, RESUME] = False,
     threshold: Annotated[
-        float, typer.Option(min=0, max=2, help="Cosine distance from which on voices are those of different people.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=2, help="Cosine distance from which on voices are those of different people; 0.65."),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(metavar="PLACE", help="Store of known voices: people keep their names across files.")
     ] = None,
@@ -92,6 +93,7 @@ def diarize(
         from wavconformer.tasks.speakers import SpeakerStore
 
         voices = SpeakerStore(store, model=diarizer.embedder)
+    settings: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
     failed = 0
     watched = targets is not None or not sys.stdout.isatty()
     with progress_bar(files, "listening to") if watched else nullcontext(Unwatched()) as progress:
@@ -106,7 +108,7 @@ def diarize(
                     enroll=enroll,
                     store_threshold=store_threshold,
                     batch_seconds=batch_seconds,
-                    threshold=threshold,
+                    **settings,
                     progress=lambda seconds, number=number: progress.within(number, seconds),  # type: ignore[misc]
                 )
                 named: dict[str, Any] = {"name": file, "audio": file}
