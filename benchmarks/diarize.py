@@ -40,7 +40,7 @@ from wavconformer.tasks.embedding import Embedder
 
 RATE = 16_000
 WINDOW, STEP = 1.5, 0.75  # seconds of the baseline's
-THRESHOLDS = tuple(round(0.1 * number, 1) for number in range(1, 11))
+THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(8, 19))
 PAGE = Path(__file__).parent / "results" / "diarize.json"
 
 Way = Callable[[str, int | None, float], Diarization]

@@ -13,7 +13,7 @@ import typer
 from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import BATCH_SECONDS, DEVICE, MODEL, RESUME, THREADS
 from wavconformer.cli.outputs import output_files
-from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status, warn
 
 if TYPE_CHECKING:
     from wavconformer.tasks.diarize import Diarizer
@@ -111,6 +111,8 @@ def diarize(
                     **settings,
                     progress=lambda seconds, number=number: progress.within(number, seconds),  # type: ignore[misc]
                 )
+                if not found.turns:
+                    warn(f"'{file}': nobody speaks in {found.duration:.1f} s of audio.")
                 named: dict[str, Any] = {"name": file, "audio": file}
                 if html is not None:
                     write_text(html, render_diarization(found, "html", folder=html.parent, **named))
