@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -213,7 +214,7 @@ class Embedder:
         if len(recording.waveform) < self._least_samples:
             raise AudioError(
                 f"{recording.name} is {recording.duration:.2f} s long, but the speaker model needs at least "
-                f"{self.least_seconds:.2f} s of speech."
+                f"{math.ceil(100 * self.least_seconds) / 100:.2f} s of speech."
             )
         if not _has_sound(recording.waveform):
             raise AudioError(f"{recording.name} is silent: nobody can be told by it.")
