@@ -277,9 +277,10 @@ def main() -> None:
         turns = [Turn(name, one.start, one.end, one.speaker) for name, some in found for one in some.turns]
         write_rttm(arguments.rttm, turns)
     results["fixed windows"] = measure(Baseline(diarizer.embedder), dev, test)
+    show(results)
     if arguments.hours:
         results["hours"] = measure_hours(arguments, results["diarize"]["threshold"])
-    show(results)
+        print(json.dumps(results["hours"], indent=2))
     if arguments.write:
         PAGE.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
@@ -305,8 +306,6 @@ def show(results: dict[str, Any]) -> None:
             )
     print({name: results[name]["threshold"] for name in ("diarize", "fixed windows")})
     print(f"{results['audio_seconds_per_cpu_second']:.0f} seconds of audio in a second of one core")
-    if "hours" in results:
-        print(json.dumps(results["hours"], indent=2))
 
 
 if __name__ == "__main__":
