@@ -78,11 +78,18 @@ def test_many_voices_are_grouped_by_some_from_all_parts(monkeypatch, random):
     monkeypatch.setattr(clusters, "MOST", 20)
     centres = np.repeat(np.eye(3), [40, 40, 8], axis=0)  # the last one speaks at the end, and little
     voices = voices_of(centres + 0.05 * random.standard_normal(centres.shape))
-    for small in (0.0, 14.0):  # seconds of all, though of only some are grouped
+    for small in (0.0, 3.0):
         labels = assign(voices, group(voices, 0.5, small=small))
         assert [len(set(labels[part])) for part in (slice(0, 40), slice(40, 80), slice(80, 88))] == [1, 1, 1]
         assert len(set(labels)) == 3
-    assert len(group(voices, 0.5, small=20.0)) == 2
+    assert len(group(voices, 0.5, small=6.0)) == 2
+
+
+def test_a_few_pieces_of_hours_are_no_speaker(random):
+    centres = np.repeat(np.eye(3), [500, 500, 4], axis=0)
+    assert len(group(voices_of(centres), 0.5, small=3.0)) == 2
+    assert len(group(voices_of(centres), 0.5, 3, small=3.0)) == 3  # but where so many are asked for
+    assert len(group(voices_of(centres[250:750:50].tolist() + centres[-4:].tolist()), 0.5, small=3.0)) == 3
 
 
 def test_as_scikit_learn_groups(random):

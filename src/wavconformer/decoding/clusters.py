@@ -11,6 +11,9 @@ from wavconformer.errors import WavConformerError
 
 MOST = 3000
 """So many embeddings are grouped with each other, by time and memory that grow with their square; others join them."""
+SHARE = 0.005
+"""A group with a smaller part of all that is heard is no speaker: in hours some pieces are always unlike all others."""
+
 Vectors = NDArray[np.float32]
 
 
@@ -41,7 +44,7 @@ def group(
 
     threshold: cosine distance from which on groups stay apart. least, most: of speakers; they stand over the threshold.
     clear: seconds; voices of less sound make no groups, unless there are no others.
-    small: seconds; groups of fewer are no speakers, unless `least` asks for them.
+    small: seconds; groups of fewer, or of less than `SHARE` of all, are no speakers, unless `least` asks for them.
 
     Raises WavConformerError where scipy isn't installed.
     """
@@ -49,7 +52,6 @@ def group(
     if not len(rows):
         rows = np.arange(len(voices.vectors))
     if len(rows) > MOST:  # from all parts of the recording
-        small *= MOST / len(rows)
         rows = rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
     if len(rows) < 2:
         return voices.vectors[rows]
@@ -58,6 +60,7 @@ def group(
     heights = links[:, 2]
     seconds = np.maximum(voices.seconds[rows], 1e-3)
     labels = _cut(links, len(rows) - int(np.searchsorted(heights, threshold)))
+    small = max(small, SHARE * float(seconds.sum()))
     large = _large(labels, seconds, small)
     bound = min(max(len(large), least), len(rows) if most is None else most)
     if len(large) != bound:
