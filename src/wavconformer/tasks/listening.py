@@ -35,8 +35,6 @@ Samples = NDArray[np.float32]
 _AHEAD = 8
 # From the loudest to the lowest sample; a window with less is silent.
 _SILENT = 1e-3
-
-
 # Seconds of a piece from which on it has a voice of its own.
 _OWN = 0.4
 # Of the mean voice of a window's speaker so much is added to that of each of their pieces. None would trust the speaker
