@@ -35,12 +35,12 @@ from wavconformer.data.corpus import Corpus
 from wavconformer.data.rttm import Turn, read_rttm, turns_by_recording, write_rttm
 from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.scoring.diarization import score_diarization
-from wavconformer.tasks.diarize import DiarizationSettings
+from wavconformer.tasks.diarize import DiarizationSettings, _owners
 from wavconformer.tasks.embedding import Embedder
 
 RATE = 16_000
 WINDOW, STEP = 1.5, 0.75  # seconds of the baseline's
-THRESHOLDS = tuple(round(0.1 * number, 1) for number in range(1, 11))
+THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(8, 19))
 PAGE = Path(__file__).parent / "results" / "diarize.json"
 
 Way = Callable[[str, int | None, float], Diarization]
@@ -77,26 +77,26 @@ class Remembering(Diarizer):
 
 
 class Told(Remembering):
-    """Is told whose each local voice is, by most overlap: what remains are the frame head's own errors."""
+    """Is told whose each piece is, by most overlap: what remains are the frame head's own errors."""
 
     truth: Sequence[Turn] = ()
 
     def _speakers(self, local: Any, settings: Any, bounds: Any) -> Any:
         names = sorted({turn.speaker for turn in self.truth})
         hop, rate = self.model.config.hop_length, self.sampling_rate
-        columns = []
+        owners = []
         for one in local:
-            count = len(one.heard.active)
-            shared = one.heard.active.T.astype(float) @ activity(
+            true = activity(
                 self.truth,
-                count,
+                len(one.heard.active),
                 [*names],
                 one.heard.first * hop / rate,
                 hop / rate,
                 self.model.config.receptive_field / rate,
             )
-            columns.append(np.where(shared.any(1), shared.argmax(1), -1))
-        return columns, [None] * len(names)
+            labels = [true[piece.start : piece.stop].sum(0).argmax() for piece in one.pieces]
+            owners.append(_owners(one, np.array(labels, np.int64)))
+        return owners, [None] * len(names)
 
 
 def activity(
@@ -126,7 +126,7 @@ class Baseline:
             self._heard[path] = spans, cuts, vectors, len(samples) / RATE
         spans, cuts, vectors, duration = self._heard[path]
         seconds = np.array([(end - start) / RATE for start, end in cuts], np.float32)
-        voices = Voices(vectors, seconds, np.arange(len(cuts)), {})
+        voices = Voices(vectors, seconds, np.arange(len(cuts)), np.array([(0, 1)] * len(cuts)))
         labels = assign(voices, group(voices, threshold, speakers or 1, speakers, small=3.0))
         middles = np.array([(start + end) / 2 for start, end in cuts])
         turns = []
@@ -277,9 +277,10 @@ def main() -> None:
         turns = [Turn(name, one.start, one.end, one.speaker) for name, some in found for one in some.turns]
         write_rttm(arguments.rttm, turns)
     results["fixed windows"] = measure(Baseline(diarizer.embedder), dev, test)
+    show(results)
     if arguments.hours:
         results["hours"] = measure_hours(arguments, results["diarize"]["threshold"])
-    show(results)
+        print(json.dumps(results["hours"], indent=2))
     if arguments.write:
         PAGE.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
@@ -305,8 +306,6 @@ def show(results: dict[str, Any]) -> None:
             )
     print({name: results[name]["threshold"] for name in ("diarize", "fixed windows")})
     print(f"{results['audio_seconds_per_cpu_second']:.0f} seconds of audio in a second of one core")
-    if "hours" in results:
-        print(json.dumps(results["hours"], indent=2))
 
 
 if __name__ == "__main__":

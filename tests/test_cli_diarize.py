@@ -57,6 +57,12 @@ def test_other_formats(run, heard, talks, tmp_path):
     assert second["turns"][0]["speaker"] == "speaker1"
 
 
+def test_that_nobody_speaks_is_told(run, heard, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", talk(5.0), RATE)
+    code, out, err = run("diarize", tmp_path / "silence.wav")
+    assert (code, out) == (0, "") and "silence.wav': nobody speaks in 5.0 s of audio." in err
+
+
 def test_pages(run, heard, talks, tmp_path):
     page = tmp_path / "pages" / "talk.html"
     code, out, _ = run("diarize", talks[0], "--html", page, "--speakers", 2)

@@ -13,7 +13,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,7 @@ from scipy.signal import butter, sosfilt
 from wavconformer.audio import SAMPLE_RATE
 from wavconformer.data.manifest import MANIFEST_FILE
 from wavconformer.files import write_json
-from wavconformer.training.augmentation import add_noise
+from wavconformer.training.augmentation import add_noise, change_speed
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny-en"))  # whose voices these are
 sys.path.insert(0, str(Path(__file__).parent))  # for workers that are started anew
@@ -35,7 +35,7 @@ from voices import TRAINING as KNOWN
 from voices import Manner, Speaker, Voice, manner, require
 from words import FAR, FAR_UNHEARD, KEYWORDS, LABELS, NEAR, NEAR_UNHEARD, SILENCE, UNKNOWN
 
-VERSION = 1
+VERSION = 2
 """Goes up when the same seed gives another corpus."""
 
 UNHEARD = (
@@ -48,23 +48,29 @@ UNHEARD = (
 """What is never trained on: whole voices, none of which has a sister in training."""
 
 _UNHEARD_NAMES = {str(voice) for voice in UNHEARD}
-_SHARE = {"flite": 1 / 9, "espeak-ng": 2 / 3 / sum(voice.engine == "espeak-ng" for voice in KNOWN)}
+_SHARE = {"flite": 1 / 6, "espeak-ng": 1 / 2 / sum(voice.engine == "espeak-ng" for voice in KNOWN)}
 TRAINING = tuple(
     Voice(voice.engine, voice.name, _SHARE[voice.engine]) for voice in KNOWN if str(voice) not in _UNHEARD_NAMES
 )
-"""What is trained on: flite's kal, awb and slt by a third, all of espeak-ng's accents and speakers by two thirds."""
+"""What is trained on: flite's kal, awb and slt by a half, all of espeak-ng's accents and speakers by the other."""
 
-UNKNOWN_SHARE, SILENCE_SHARE = 10, 3  # times as many examples as a keyword has
+CUT_SHARE = 0.15  # of unknown examples: a keyword that isn't there whole, as windows of a longer recording have it
+UNKNOWN_SHARE, SILENCE_SHARE = 12, 3  # times as many examples as a keyword has
 VALIDATION = 12  # examples of each keyword
 TEST = 8  # examples of each keyword, for each voice
 NOISES, ROOMS = 40, 40
+SHIFT = 1.25  # voices of training are made higher or lower by at most so much, formants and all
 SECONDS = (0.9, 1.3)  # of a clip; a word that takes longer makes it longer
 LEVELS_DB = (-18.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is to be heard: a word or several by a voice, or none; under which condition of the tests."""
+    """What is to be heard: a word or several by a voice, or none; under which condition of the tests.
+
+    shift: by how much the voice is made higher, formants and all, at the same tempo. is_cut: whether the clip's edge
+    cuts off most of it.
+    """
 
     id: str
     text: str
@@ -72,6 +78,8 @@ class Line:
     voice: Voice
     manner: Manner
     level_db: float
+    shift: float = 1.0
+    is_cut: bool = False
     condition: str | None = None
 
 
@@ -100,7 +108,10 @@ class Script:
                 labels = _labels(1)
                 draw.shuffle(labels)
             label = labels[len(lines) % _SHARES]
-            lines.append(self._line(f"train-{len(lines):06d}", label, _voice(TRAINING, draw), (NEAR, FAR), draw))
+            line = self._line(f"train-{len(lines):06d}", label, _voice(TRAINING, draw), (NEAR, FAR), draw)
+            if label == UNKNOWN and draw.random() < CUT_SHARE:
+                line = replace(line, text=draw.choice(KEYWORDS), is_cut=True)
+            lines.append(line)
         return lines
 
     def _set(
@@ -127,7 +138,9 @@ class Script:
         condition: str | None = None,
     ) -> Line:
         text = {UNKNOWN: _other(words, draw), SILENCE: ""}.get(label, label)
-        return Line(name, text, label, voice, manner(voice, draw), draw.uniform(*LEVELS_DB), condition)
+        how, level = manner(voice, draw), draw.uniform(*LEVELS_DB)
+        shift = SHIFT ** draw.uniform(-1, 1) if voice in TRAINING else 1.0
+        return Line(name, text, label, voice, replace(how, tempo=how.tempo / shift), level, shift, condition=condition)
 
 
 _SHARES = len(KEYWORDS) + UNKNOWN_SHARE + SILENCE_SHARE
@@ -156,8 +169,11 @@ def _voice(voices: tuple[Voice, ...], draw: random.Random) -> Voice:
 # Sound
 
 
-def placed(spoken: Samples, random_: np.random.Generator) -> Samples:
-    """What is spoken, without the silence round it, somewhere in a clip over a faint noise; of a long text a part."""
+def placed(spoken: Samples, random_: np.random.Generator, is_cut: bool = False) -> Samples:
+    """What is spoken, without the silence round it, somewhere in a clip over a faint noise; of a long text a part.
+
+    is_cut: only its beginning, at the clip's end, or its end, at the clip's beginning.
+    """
     loud = np.flatnonzero(np.abs(spoken) > 0.01 * np.abs(spoken).max())
     margin = round(0.03 * SAMPLE_RATE)
     word = spoken[max(0, loud[0] - margin) : loud[-1] + margin]
@@ -165,13 +181,27 @@ def placed(spoken: Samples, random_: np.random.Generator) -> Samples:
     if len(word) > 1.4 * SECONDS[1] * SAMPLE_RATE:  # several words: any stretch of them
         start = int(random_.integers(len(word) - length))
         word = word[start : start + length]
-    clip = np.zeros(max(length, len(word)), np.float32)
-    start = int(random_.integers(len(clip) - len(word) + 1))
+    kept = round(len(word) * random_.uniform(0.2, 0.5)) if is_cut else len(word)
+    clip = np.zeros(max(length, kept), np.float32)
+    start = int(random_.integers(len(clip) - kept + 1))
+    if is_cut and random_.random() < 0.5:
+        word, start = word[:kept], len(clip) - kept
+    elif is_cut:
+        word, start = word[-kept:], 0
     clip[start : start + len(word)] = word
     if random_.random() < 0.7:
         floor = 10 ** (random_.uniform(-75, -40) / 20) * float(np.abs(word).max())
         clip += np.float32(floor) * random_.standard_normal(len(clip), np.float32)
     return clip
+
+
+def microphone(samples: Samples, random_: np.random.Generator) -> Samples:
+    """The samples (S,) with some frequencies louder and others softer, by up to 10 dB, smoothly."""
+    spectrum = np.fft.rfft(samples)
+    mel = np.log1p(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE) / 700)
+    gains_db = random_.uniform(-1, 1, 7) * random_.uniform(0, 10)
+    gain = 10 ** (np.interp(mel, np.linspace(0, mel[-1], len(gains_db)), gains_db) / 20)
+    return np.asarray(np.fft.irfft(spectrum * gain, len(samples)), np.float32)
 
 
 def silence(random_: np.random.Generator) -> Samples:
@@ -234,7 +264,10 @@ def _takes(speaker: Speaker, lines: list[Line], seed: int) -> Iterator[Take]:
         if line.label == SILENCE:
             samples = silence(random_)
         else:
-            samples = placed(speaker(line.voice, line.manner, line.text), random_)
+            spoken = change_speed(speaker(line.voice, line.manner, line.text), line.shift)
+            samples = placed(spoken, random_, line.is_cut)
+            if line.voice in TRAINING:
+                samples = microphone(samples, random_)
         if line.condition is not None:
             noise = unheard_noise(len(samples), random_)
             samples = noise if line.label == SILENCE else add_noise(samples, noise, CONDITIONS[line.condition])

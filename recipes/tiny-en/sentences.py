@@ -90,7 +90,8 @@ def bible() -> Iterator[str]:
 
 def fortunes(folder: Path = FORTUNES) -> Iterator[str]:
     """The prose of Debian's fortunes, without the names of who said it."""
-    files = [path for path in sorted(folder.glob("*")) if not path.suffix and path.name not in _NO_PROSE]
+    every = sorted(path for path in folder.glob("*") if path.is_file())  # other languages have folders of their own
+    files = [path for path in every if not path.suffix and path.name not in _NO_PROSE]
     if not files:
         raise DataError(f"There are no fortunes in '{folder}': apt-get install fortunes fortunes-min.")
     for path in files:

@@ -7,21 +7,16 @@ import pytest
 
 from wavconformer import WavConformerError
 from wavconformer.decoding import clusters
-from wavconformer.decoding.clusters import APART, Voices, assign, group, ties_between
+from wavconformer.decoding.clusters import Voices, assign, group, unit
 
 
-def unit(rows) -> np.ndarray:
-    vectors = np.asarray(rows, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def voices_of(rows, *, seconds=None, windows=None, ties=None) -> Voices:
+def voices_of(rows, *, seconds=None, windows=None, spans=None) -> Voices:
     count = len(rows)
     return Voices(
-        unit(rows),
+        unit(np.asarray(rows, np.float32)),
         np.full(count, 2.0, np.float32) if seconds is None else np.array(seconds, np.float32),
         np.arange(count) if windows is None else np.array(windows),
-        ties or {},
+        np.tile([0, 9], (count, 1)) if spans is None else np.array(spans),
     )
 
 
@@ -36,7 +31,7 @@ def test_voices_that_are_near_are_one_speaker():
     np.testing.assert_allclose(np.linalg.norm(speakers, axis=1), 1, atol=1e-6)
     labels = assign(voices, speakers)
     assert labels[0] == labels[2] != labels[1] == labels[3]
-    np.testing.assert_allclose(speakers[labels[0]], unit([unit([X])[0] + unit([NEAR_X])[0]])[0], atol=1e-6)
+    np.testing.assert_allclose(speakers[labels[0]], unit(unit(np.array(X)) + unit(np.array(NEAR_X))), atol=1e-6)
 
 
 def test_the_number_of_speakers_can_be_given():
@@ -57,21 +52,16 @@ def test_nobody_and_one_voice():
     assert assign(alone, group(alone, 0.5)).tolist() == [0]
 
 
-def test_voices_of_one_window_are_different_people():
-    voices = voices_of([X, NEAR_X, Y], windows=[0, 0, 1])
-    assert len(group(voices_of([X, NEAR_X, Y]), 0.5)) == 2
-    speakers = group(voices, 0.5)
-    assert len(speakers) == 3
-    assert len(set(assign(voices, speakers).tolist())) == 3
-    # Two of one window do not share a speaker while there is another, even if both are nearest to one.
-    assert sorted(assign(voices, unit([X, Y])).tolist()[:2]) == [0, 1]
-    assert assign(voices, unit([X])).tolist() == [0, 0, 0]
-
-
-def test_ties_stand_over_distances():
-    rows = [X, Y, NEAR_X]
-    assert len(group(voices_of(rows, ties={(0, 1): 0.0, (1, 2): 0.0}), 0.5)) == 1
-    assert len(group(voices_of(rows, ties={(0, 2): APART}), 0.5)) == 3
+def test_those_who_are_heard_at_once_are_different_people():
+    speakers = np.eye(3, dtype=np.float32)[:2]
+    both = [[0, 5], [4, 9]]
+    assert assign(voices_of([X, NEAR_X], windows=[0, 0], spans=both), speakers).tolist() == [0, 1]
+    # The one with more sound chooses first.
+    assert assign(voices_of([X, NEAR_X], windows=[0, 0], spans=both, seconds=[1, 2]), speakers).tolist() == [1, 0]
+    assert assign(voices_of([X, NEAR_X], windows=[0, 1], spans=both), speakers).tolist() == [0, 0]
+    assert assign(voices_of([X, NEAR_X], windows=[0, 0], spans=[[0, 4], [4, 9]]), speakers).tolist() == [0, 0]
+    # More than there are speakers share them.
+    assert assign(voices_of([X, NEAR_X, Y], windows=[0, 0, 0]), speakers[:1]).tolist() == [0, 0, 0]
 
 
 def test_little_sound_founds_no_speaker_but_joins_one():
@@ -84,15 +74,22 @@ def test_little_sound_founds_no_speaker_but_joins_one():
     np.testing.assert_allclose(group(voices_of([X, Y], seconds=[0.1, 0.2]), 0.5, small=1.0), [Y], atol=1e-6)
 
 
-def test_many_voices_are_grouped_by_those_with_most_sound(monkeypatch, random):
-    monkeypatch.setattr(clusters, "MOST", 10)
-    centres = np.eye(3)
-    rows = [centres[number % 3] + 0.05 * random.standard_normal(3) for number in range(60)]
-    voices = voices_of(rows, seconds=random.uniform(1, 3, 60))
-    speakers = group(voices, 0.5)
-    labels = assign(voices, speakers)
-    assert len(speakers) == 3
-    assert all(len(set(labels[first::3])) == 1 for first in range(3)) and len(set(labels[:3])) == 3
+def test_many_voices_are_grouped_by_some_from_all_parts(monkeypatch, random):
+    monkeypatch.setattr(clusters, "MOST", 20)
+    centres = np.repeat(np.eye(3), [40, 40, 8], axis=0)  # the last one speaks at the end, and little
+    voices = voices_of(centres + 0.05 * random.standard_normal(centres.shape))
+    for small in (0.0, 3.0):
+        labels = assign(voices, group(voices, 0.5, small=small))
+        assert [len(set(labels[part])) for part in (slice(0, 40), slice(40, 80), slice(80, 88))] == [1, 1, 1]
+        assert len(set(labels)) == 3
+    assert len(group(voices, 0.5, small=6.0)) == 2
+
+
+def test_a_few_pieces_of_hours_are_no_speaker(random):
+    centres = np.repeat(np.eye(3), [500, 500, 4], axis=0)
+    assert len(group(voices_of(centres), 0.5, small=3.0)) == 2
+    assert len(group(voices_of(centres), 0.5, 3, small=3.0)) == 3  # but where so many are asked for
+    assert len(group(voices_of(centres[250:750:50].tolist() + centres[-4:].tolist()), 0.5, small=3.0)) == 3
 
 
 def test_as_scikit_learn_groups(random):
@@ -102,26 +99,13 @@ def test_as_scikit_learn_groups(random):
     voices = voices_of(rows)
     for threshold in (0.1, 0.3, 0.6):
         labels = clusters._cut(
-            clusters._links(voices, np.arange(40)),
-            40 - int(np.searchsorted(clusters._links(voices, np.arange(40))[:, 2], threshold)),
+            clusters._links(voices.vectors),
+            40 - int(np.searchsorted(clusters._links(voices.vectors)[:, 2], threshold)),
         )
         other = AgglomerativeClustering(
             None, metric="cosine", linkage="average", distance_threshold=threshold
         ).fit_predict(voices.vectors)
         assert len({*zip(labels.tolist(), other.tolist(), strict=True)}) == len({*labels.tolist()}) == other.max() + 1
-
-
-def test_what_two_windows_share_tells_who_is_the_same():
-    one = np.zeros((10, 2), bool)
-    one[:6, 0] = one[6:, 1] = True
-    same = one[:, ::-1]
-    assert ties_between(one, same, [0, 1], [2, 3], least=2) == {(0, 3): 0.0, (1, 2): 0.0, (0, 2): APART, (1, 3): APART}
-    assert ties_between(one, same, [0, None], [2, 3], least=5) == {(0, 3): 0.0}
-    half = one.copy()
-    half[:, 0] = True
-    assert ties_between(one, half, [0, None], [2, None], least=2) == {(0, 2): 0.0}
-    half[:3, 0] = False
-    assert (0, 2) not in ties_between(one, half, [0, None], [2, None], least=2)
 
 
 def test_without_scipy_the_message_says_what_to_install(monkeypatch):

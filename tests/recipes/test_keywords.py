@@ -72,7 +72,7 @@ def test_unheard_voices_and_words_are_only_in_the_tests():
     unheard = {str(line.voice) for lines in tests.values() for line in lines}
     assert unheard == {str(voice) for voice in corpus.UNHEARD}
     assert not unheard & {str(line.voice) for line in heard}
-    trained = {word for line in heard if line.label == "unknown" for word in line.text.split()}
+    trained = {word for line in heard if line.label == "unknown" and not line.is_cut for word in line.text.split()}
     tested = {
         word for lines in tests.values() for line in lines if line.label == "unknown" for word in line.text.split()
     }
@@ -112,6 +112,39 @@ def test_a_word_is_put_somewhere_whole(random):
         assert loud[-1] - loud[0] == pytest.approx(8000, abs=100)
         places.add(int(loud[0]))
     assert len(places) > 10
+
+
+def test_of_a_word_that_is_cut_less_than_half_is_at_an_edge(random):
+    spoken = Tone(0)(None, None, "seven")
+    sides = set()
+    for _ in range(20):
+        loud = np.flatnonzero(np.abs(clip := corpus.placed(spoken, random, is_cut=True)) > 0.1)
+        assert loud[-1] - loud[0] < 5000
+        sides.add("end" if loud[-1] > len(clip) - 300 else "beginning" if loud[0] < 600 else "middle")
+    assert sides == {"end", "beginning"}
+
+
+def test_cut_keywords_are_unknown_and_only_in_training():
+    script = corpus.Script(0)
+    cut = [line for line in script.training(30) if line.is_cut]
+    assert {line.label for line in cut} == {"unknown"}
+    assert {line.text for line in cut} <= set(words.KEYWORDS)
+    assert not [line for lines in script.sets.values() for line in lines if line.is_cut]
+
+
+def test_voices_are_made_higher_and_lower_in_training_alone():
+    script = corpus.Script(0)
+    shifts = [line.shift for line in script.training(10)]
+    assert 0.8 <= min(shifts) < 0.85 and 1.2 < max(shifts) <= 1.25
+    assert {line.shift for name, lines in script.sets.items() if name != "valid" for line in lines} == {1.0}
+
+
+def test_a_microphone_changes_the_colour_and_no_more(random):
+    noise = random.standard_normal(RATE).astype(np.float32)
+    heard = [corpus.microphone(noise, random) for _ in range(10)]
+    power = [[np.square(np.abs(np.fft.rfft(one)))[low : low + 500].mean() for low in (100, 6000)] for one in heard]
+    assert all(one.shape == noise.shape and one.dtype == np.float32 for one in heard)
+    assert np.ptp([10 * np.log10(low / high) for low, high in power]) > 3
 
 
 def test_of_several_words_a_part_is_heard(random):

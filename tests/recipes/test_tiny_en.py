@@ -105,6 +105,7 @@ def test_fortunes_are_prose_without_the_names_of_who_said_it(tmp_path):
     (tmp_path / "wisdom").write_text("Be as you\nwish to seem.\n\t\t-- Socrates, the Elder\n%\nSecond one here.\n")
     (tmp_path / "wisdom.dat").write_bytes(b"\xff\x00")
     (tmp_path / "perl").write_text("this is no prose\n")
+    (tmp_path / "de").mkdir()  # those of another language
     said = [one for paragraph in sentences.fortunes(tmp_path) for one in cut(paragraph)]
     assert said == ["BE AS YOU WISH TO SEEM", "SECOND ONE HERE"]
 

@@ -79,12 +79,31 @@ def test_a_long_recording_is_the_mean_of_its_windows(speaker_model, monkeypatch,
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes((waveform * 32767).astype("<i2").tobytes())
-    monkeypatch.setattr(embedding, "_AHEAD_SECONDS", 5.0)  # it is embedded as it is read
+    monkeypatch.setattr(embedding, "AHEAD_SECONDS", 5.0)  # it is embedded as it is read
     assert float(embedder(path) @ found) > 0.9999
     # In a list long and short ones keep their places.
     three = embedder.many([samples()[0], path, samples()[1]])
     np.testing.assert_allclose(three[[0, 2]], embedder.many(samples()[:2]), atol=1e-5)
     assert float(three[1] @ found) > 0.9999
+
+
+def test_errors_come_in_their_place_and_the_others_go_on(speaker_model, monkeypatch, tmp_path):
+    embedder = Embedder.load(speaker_model, device="cpu")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # two batches side by side
+    silence = np.zeros(RATE, np.float32)
+    sources = [samples()[0], tmp_path / "none.wav", samples()[1], silence, samples()[2], speech(30.0)]
+    found = list(embedder.each(sources, batch_seconds=3.0, on_error="return"))
+    assert [type(one) for one in found] == [np.ndarray, AudioError, np.ndarray, AudioError, np.ndarray, np.ndarray]
+    assert "none.wav" in str(found[1]) and "number 4 is silent" in str(found[3])
+    np.testing.assert_allclose(np.stack(found[::2][:3]), embedder.many(samples()[:3]), atol=1e-5)
+    np.testing.assert_allclose(found[5], embedder(speech(30.0)), atol=1e-5)
+    # Where errors are raised, what was read before is given first.
+    given = embedder.each(sources)
+    np.testing.assert_allclose(next(given), found[0], atol=1e-5)
+    with pytest.raises(AudioError, match=r"none\.wav"):
+        next(given)
+    with pytest.raises(ValueError, match="on_error is 'ignore'"):
+        next(embedder.each(sources, on_error="ignore"))
 
 
 def test_a_long_recording_that_breaks_off_is_an_error(speaker_model):
@@ -108,7 +127,7 @@ def test_a_long_recording_that_breaks_off_is_an_error(speaker_model):
 def test_recordings_that_tell_nobody_are_refused(speaker_model, waveform, reason):
     with pytest.raises(AudioError, match=reason):
         wavconformer.embed(waveform, model=speaker_model)
-    with pytest.raises(AudioError, match=f"The given audio, number 1.*{reason}" if len(waveform) < 9e4 else reason):
+    with pytest.raises(AudioError, match=f"The given audio, number 2.*{reason}" if len(waveform) < 9e4 else reason):
         wavconformer.embed([speech(2.0), waveform], model=speaker_model)
 
 

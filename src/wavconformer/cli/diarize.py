@@ -13,7 +13,7 @@ import typer
 from wavconformer.cli.app import INPUT_ERRORS, app
 from wavconformer.cli.options import BATCH_SECONDS, DEVICE, MODEL, RESUME, THREADS
 from wavconformer.cli.outputs import output_files
-from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status
+from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, status, warn
 
 if TYPE_CHECKING:
     from wavconformer.tasks.diarize import Diarizer
@@ -53,8 +53,9 @@ def diarize(
     ] = None,
     resume: Annotated[bool, RESUME] = False,
     threshold: Annotated[
-        float, typer.Option(min=0, max=2, help="Cosine distance from which on voices are those of different people.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, max=2, help="Cosine distance from which on voices are those of different people; 0.65."),
+    ] = None,
     store: Annotated[
         str | None, typer.Option(metavar="PLACE", help="Store of known voices: people keep their names across files.")
     ] = None,
@@ -92,6 +93,7 @@ def diarize(
         from wavconformer.tasks.speakers import SpeakerStore
 
         voices = SpeakerStore(store, model=diarizer.embedder)
+    settings: dict[str, Any] = {} if threshold is None else {"threshold": threshold}
     failed = 0
     watched = targets is not None or not sys.stdout.isatty()
     with progress_bar(files, "listening to") if watched else nullcontext(Unwatched()) as progress:
@@ -106,9 +108,11 @@ def diarize(
                     enroll=enroll,
                     store_threshold=store_threshold,
                     batch_seconds=batch_seconds,
-                    threshold=threshold,
+                    **settings,
                     progress=lambda seconds, number=number: progress.within(number, seconds),  # type: ignore[misc]
                 )
+                if not found.turns:
+                    warn(f"'{file}': nobody speaks in {found.duration:.1f} s of audio.")
                 named: dict[str, Any] = {"name": file, "audio": file}
                 if html is not None:
                     write_text(html, render_diarization(found, "html", folder=html.parent, **named))

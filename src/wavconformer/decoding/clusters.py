@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +11,24 @@ from wavconformer.errors import WavConformerError
 
 MOST = 3000
 """So many embeddings are grouped with each other, by time and memory that grow with their square; others join them."""
-APART = 2.0
-"""Distance of two voices that are heard at once, or one after the other in one window: no cosine is further."""
+SHARE = 0.005
+"""A group with a smaller part of all that is heard is no speaker: in hours some pieces are always unlike all others."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Voices:
-    """What was heard of local speakers, one a row.
+    """Pieces of what local speakers said, one a row.
 
-    vectors: (N, D) embeddings of length 1. seconds: (N,) of sound that each was made of. windows: (N,) the window that
-    each was heard in. ties: pairs of rows in different windows that surely are one (0.0) or two speakers (`APART`), by
-    what they do while both windows last.
+    vectors: (N, D) embeddings of length 1. seconds: (N,) of sound in each in which nobody else is heard. windows: (N,)
+    the window that each was heard in. spans: (N, 2) its first frame in the window, and the one after its last.
     """
 
     vectors: Vectors
     seconds: NDArray[np.float32]
     windows: NDArray[np.int64]
-    ties: dict[tuple[int, int], float]
+    spans: NDArray[np.int64]
 
 
 def group(
@@ -47,46 +44,39 @@ def group(
 
     threshold: cosine distance from which on groups stay apart. least, most: of speakers; they stand over the threshold.
     clear: seconds; voices of less sound make no groups, unless there are no others.
-    small: seconds; groups of fewer are no speakers, unless `least` asks for them.
+    small: seconds; groups of fewer, or of less than `SHARE` of all, are no speakers, unless `least` asks for them.
 
     Raises WavConformerError where scipy isn't installed.
     """
     rows = np.flatnonzero(voices.seconds >= clear)
     if not len(rows):
         rows = np.arange(len(voices.vectors))
-    if len(rows) > MOST:
-        rows = np.sort(rows[np.argsort(-voices.seconds[rows], kind="stable")[:MOST]])
+    if len(rows) > MOST:  # from all parts of the recording
+        rows = rows[np.linspace(0, len(rows) - 1, MOST).round().astype(int)]
     if len(rows) < 2:
         return voices.vectors[rows]
-    links = _links(voices, rows)
+    vectors = voices.vectors[rows]
+    links = _links(vectors)
     heights = links[:, 2]
     seconds = np.maximum(voices.seconds[rows], 1e-3)
     labels = _cut(links, len(rows) - int(np.searchsorted(heights, threshold)))
+    small = max(small, SHARE * float(seconds.sum()))
     large = _large(labels, seconds, small)
     bound = min(max(len(large), least), len(rows) if most is None else most)
     if len(large) != bound:
         labels, large = _bounded(links, seconds, bound, small, int(labels.max()) + 1)
-    vectors = voices.vectors[rows]
-    return _unit(np.stack([(vectors[labels == one] * seconds[labels == one, None]).sum(0) for one in large]))
+    return unit(np.stack([(vectors[labels == one] * seconds[labels == one, None]).sum(0) for one in large]))
 
 
-def _links(voices: Voices, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _links(vectors: Vectors) -> NDArray[np.float64]:
     """The tree of merges, as scipy's `linkage` has it."""
-    linkage, pdist = _scipy()
-    distances = pdist(voices.vectors[rows].astype(np.float64), "cosine")
-    places = {int(row): place for place, row in enumerate(rows)}
-    pairs = dict(voices.ties)
-    for first in range(len(rows)):
-        for second in range(first + 1, len(rows)):
-            if voices.windows[rows[second]] != voices.windows[rows[first]]:
-                break
-            pairs[int(rows[first]), int(rows[second])] = APART
-    count = len(rows)
-    for (one, other), distance in pairs.items():
-        if one in places and other in places:
-            first, second = sorted((places[one], places[other]))
-            distances[first * count - first * (first + 1) // 2 + second - first - 1] = distance
-    tree: NDArray[np.float64] = linkage(distances, "average")
+    try:
+        from scipy.cluster.hierarchy import linkage
+    except ImportError as error:
+        raise WavConformerError(
+            "Telling speakers apart over a long recording needs scipy: pip install 'wavconformer[diarize]'."
+        ) from error
+    tree: NDArray[np.float64] = linkage(vectors.astype(np.float64), "average", "cosine")
     return tree
 
 
@@ -123,61 +113,25 @@ def _bounded(
 
 
 def assign(voices: Voices, speakers: Vectors) -> NDArray[np.int64]:
-    """Of each voice (N,) its speaker: the nearest, but those of one window are different ones while there are enough.
+    """Of each voice (N,) its speaker: the nearest, but those heard at once are different ones while there are enough.
 
-    Raises WavConformerError where scipy isn't installed.
+    Of those at once the ones with more sound to tell them by choose first.
     """
-    from scipy.optimize import linear_sum_assignment
-
     near = voices.vectors @ speakers.T
     labels = near.argmax(1)
     for window in np.unique(voices.windows):
         rows = np.flatnonzero(voices.windows == window)
-        if len(rows) > 1:
-            chosen, columns = linear_sum_assignment(-near[rows])
-            labels[rows[chosen]] = columns
+        chosen: list[int] = []
+        for row in rows[np.argsort(-voices.seconds[rows], kind="stable")].tolist():
+            start, stop = voices.spans[row]
+            taken = {int(labels[one]) for one in chosen if voices.spans[one][0] < stop and start < voices.spans[one][1]}
+            free = [speaker for speaker in range(len(speakers)) if speaker not in taken]
+            if labels[row] in taken and free:
+                labels[row] = free[int(near[row, free].argmax())]
+            chosen.append(row)
     return np.asarray(labels)
 
 
-def ties_between(
-    active: NDArray[np.bool_],
-    others: NDArray[np.bool_],
-    rows: Sequence[int | None],
-    other_rows: Sequence[int | None],
-    least: int,
-) -> dict[tuple[int, int], float]:
-    """What the frames that two windows share (T, K) tell: who is the same in both, and who isn't.
-
-    rows, other_rows: of each column the row of its voice, None where it has none. least: frames that a speaker must be
-    heard in for it to tell anything.
-    """
-    found: dict[tuple[int, int], float] = {}
-    for column, row in enumerate(rows):
-        for other_column, other_row in enumerate(other_rows):
-            if row is None or other_row is None:
-                continue
-            one, other = active[:, column], others[:, other_column]
-            if min(one.sum(), other.sum()) < least:
-                continue
-            share = (one & other).sum() / (one | other).sum()
-            if share >= 0.6:
-                found[row, other_row] = 0.0
-            elif share <= 0.1:
-                found[row, other_row] = APART
-    return found
-
-
-def _unit(vectors: NDArray[np.floating]) -> Vectors:
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    """Vectors (…, D), each brought to length 1."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12), np.float32)
-
-
-def _scipy() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The functions `linkage` and `pdist`."""
-    try:
-        from scipy.cluster.hierarchy import linkage
-        from scipy.spatial.distance import pdist
-    except ImportError as error:
-        raise WavConformerError(
-            "Telling speakers apart over a long recording needs scipy: pip install 'wavconformer[diarize]'."
-        ) from error
-    return linkage, pdist

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NOBODY = -1
-"""Speaker of a column in which nobody is heard."""
+"""Speaker of frames in which a column stands for nobody."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,21 @@ def stitch(
 ) -> NDArray[np.bool_]:
     """Who speaks in each frame of the recording: (frames, count).
 
-    speakers: of each window the speaker (K,) of each column, from 0 on, or `NOBODY`. In each frame there are as many as
-    the windows with it have on average, rounded, and these are the likeliest by the mean over those windows, where that
-    of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin 2023, section 2.3).
+    speakers: of each window the speaker (T, K) that each column stands for, from 0 on, or `NOBODY`. In each frame there
+    are as many as the windows with it have on average, rounded, and these are the likeliest by the mean over those
+    windows, where that of a speaker is the likeliest of its columns (the aggregation of pyannote.audio 2.1, Bredin
+    2023, section 2.3).
     Where half of the windows have one more, that one must be likelier than not.
     """
     chances = np.zeros((frames, count), np.float32)
     several = np.zeros(frames, np.float32)
     seen = np.zeros(frames, np.float32)
-    for window, columns in zip(windows, speakers, strict=True):
+    for window, owners in zip(windows, speakers, strict=True):
         place = slice(window.first, window.stop)
         seen[place] += 1
-        several[place] += window.active[:, columns != NOBODY].sum(1)
-        for speaker in np.unique(columns[columns != NOBODY]):
-            chances[place, speaker] += window.chances[:, columns == speaker].max(1)
+        several[place] += (window.active & (owners != NOBODY)).sum(1)
+        for speaker in np.unique(owners[owners != NOBODY]):
+            chances[place, speaker] += (window.chances * (owners == speaker)).max(1)
     seen = np.maximum(seen, 1)
     least = np.ceil(several / seen - 0.5)[:, None]
     is_even = (several / seen - 0.5)[:, None] == least

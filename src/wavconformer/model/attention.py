@@ -266,7 +266,7 @@ class RelativeSelfAttention(SelfAttention):
         near = p.narrow(1, frames - start - count, width)
         # One head's is a product of two matrices, which has a faster way than a batch of them.
         scores = linear(q[:, 0].contiguous(), near[0])[:, None] if near.shape[0] == 1 else q @ near.transpose(1, 2)
-        skewed = scores.flatten(2).narrow(2, count - 1, count * (width - 1))
+        skewed = scores.flatten(2)[..., count - 1 : -1]
         # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
         rows = skewed.view(*q.shape[:2], count, width - 1).narrow(3, 0, frames) if count > 1 else scores
         return rows if keys is None else rows.masked_fill(~keys, -math.inf)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource
 from wavconformer.data.rttm import stretches
-from wavconformer.decoding.clusters import Voices, assign, group, ties_between
+from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.decoding.diarization import Diarization
 from wavconformer.decoding.stitching import NOBODY, smoothed, stitch
 from wavconformer.decoding.transcript import SpeakerTurn
@@ -38,8 +39,6 @@ DIARIZATION_MODEL = "diarize"
 
 # What only models with another head have.
 _OTHER_HEADS = ("lm_head.", "projector.", "tdnn.", "objective.", "project_hid.")
-# Seconds that somebody must speak in what two windows share, so that it tells who is the same in both.
-_TELLING = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,17 @@ class DiarizationSettings:
 
     window_seconds: as long as the frame head hears at once; about what it was trained on.
     step_seconds: from one window to the next; shorter steps are slower and surer.
+    piece_seconds: what somebody says in a window is cut into pieces of about so long, each with a voice.
     threshold: cosine distance from which on voices are those of different speakers.
-    clear_seconds: voices of less sound, in which nobody else speaks, found no speaker but only join one.
+    clear_seconds: pieces with less sound in which nobody else speaks found no speaker but only join one.
     speaker_seconds: who speaks less in all, each moment counted as often as windows hear it, is no speaker apart.
     gap_seconds: a rest up to so long doesn't end a turn. turn_seconds: shorter turns are left out.
     """
 
     window_seconds: float = 10.0
     step_seconds: float = 5.0
-    threshold: float = 0.5
+    piece_seconds: float = 1.5
+    threshold: float = 0.65
     clear_seconds: float = 1.0
     speaker_seconds: float = 3.0
     gap_seconds: float = 0.25
@@ -67,6 +68,8 @@ class DiarizationSettings:
             raise ValueError(f"window_seconds is {self.window_seconds}, but must be a number from 1 on.")
         if not 0.1 <= self.step_seconds <= self.window_seconds:
             raise ValueError(f"step_seconds is {self.step_seconds}, but must be between 0.1 and window_seconds.")
+        if not 0.1 <= self.piece_seconds < math.inf:
+            raise ValueError(f"piece_seconds is {self.piece_seconds}, but must be a number from 0.1 on.")
         if not 0.0 <= self.threshold <= 2.0:
             raise ValueError(f"threshold is {self.threshold}, but cosine distances lie between 0 and 2.")
         for name in ("clear_seconds", "speaker_seconds", "gap_seconds", "turn_seconds"):
@@ -85,9 +88,10 @@ class _Voice:
 class Diarizer(Listener):
     """A frame head and a speaker model, ready to tell who speaks when.
 
-    In each window of a recording the frame head says who speaks, overlaps included; the speaker model makes a vector
-    of each one heard, of the frames where nobody else speaks; the vectors of all windows are grouped into speakers; and
-    what overlapping windows say of a frame is put together. (As pyannote.audio 2.1, H. Bredin, Interspeech 2023.)
+    In each window of a recording the frame head says who speaks, overlaps included; the speaker model makes vectors of
+    what each one says, of the frames where nobody else speaks; the vectors of all windows are grouped into speakers;
+    and what overlapping windows say of a frame is put together. (As pyannote.audio 2.1, H. Bredin, Interspeech 2023,
+    but that what somebody says in a window has several vectors.)
     """
 
     @classmethod
@@ -176,15 +180,16 @@ class Diarizer(Listener):
             recording,
             chosen.window_seconds,
             chosen.step_seconds,
+            chosen.piece_seconds,
             bounds=bounds if store is None else None,
             batch_seconds=batch_seconds,
             progress=progress,
         )
-        columns, voices = self._speakers(local, chosen, bounds)
+        owners, voices = self._speakers(local, chosen, bounds)
         names: list[str | None] = [None] * len(voices)
         if store is not None:
             names = _known(voices, store, chosen.speaker_seconds if enroll else math.inf, store_threshold, source)
-        turns = self._turns(local, columns, names, chosen, recording.heard)
+        turns = self._turns(local, owners, names, chosen, recording.heard)
         duration = recording.heard / recording.rate
         return Diarization(turns, duration, tuple(recording.problems))
 
@@ -193,58 +198,38 @@ class Diarizer(Listener):
     def _speakers(
         self, local: Sequence[Local], settings: DiarizationSettings, bounds: tuple[int, int | None]
     ) -> tuple[list[NDArray[np.int64]], list[_Voice]]:
-        """Of each window the speaker of each column, and the speakers."""
-        columns = [np.full(one.heard.active.shape[1], NOBODY) for one in local]
-        voices, places = self._voices(local)
-        if places:
-            vectors = group(
-                voices, settings.threshold, *bounds, clear=settings.clear_seconds, small=settings.speaker_seconds
-            )
-            labels = assign(voices, vectors)
-            for (number, column), speaker in zip(places, labels, strict=True):
-                columns[number][column] = speaker
-            seconds = np.bincount(labels, voices.seconds, len(vectors))
-            return columns, [_Voice(*one) for one in zip(vectors, seconds.tolist(), strict=True)]
-        count = 0
-        for number, one in enumerate(local[:1]):  # a single window, if any: each column is somebody
-            for column in np.flatnonzero(one.heard.active.any(0)).tolist():
-                columns[number][column] = count
-                count += 1
-        return columns, [_Voice(None, 0.0)] * count
+        """Of each window the speaker (T, K) that each column stands for, frame by frame, and the speakers."""
+        pieces = [(number, piece) for number, one in enumerate(local) for piece in one.pieces]
+        if not pieces:
+            return self._unheard(local)
+        voices = Voices(
+            np.stack([piece.vector for _, piece in pieces]),
+            np.array([piece.seconds for _, piece in pieces], np.float32),
+            np.array([number for number, _ in pieces], np.int64),
+            np.array([(piece.start, piece.stop) for _, piece in pieces], np.int64),
+        )
+        vectors = group(
+            voices, settings.threshold, *bounds, clear=settings.clear_seconds, small=settings.speaker_seconds
+        )
+        labels = assign(voices, vectors)
+        owners = [_owners(one, labels[voices.windows == number]) for number, one in enumerate(local)]
+        seconds = np.bincount(labels, voices.seconds, len(vectors))
+        return owners, [_Voice(*one) for one in zip(vectors, seconds.tolist(), strict=True)]
 
-    def _voices(self, local: Sequence[Local]) -> tuple[Voices, list[tuple[int, int]]]:
-        """All voices, and of each its window and column."""
-        places = [
-            (number, column)
-            for number, one in enumerate(local)
-            for column, vector in enumerate(one.vectors)
-            if vector is not None
-        ]
-        vectors = [one.vectors[column] for one, column in ((local[number], column) for number, column in places)]
-        rows = {place: row for row, place in enumerate(places)}
-        least = max(1, round(_TELLING * self.sampling_rate / self.model.config.hop_length))
-        ties: dict[tuple[int, int], float] = {}
-        for number, one in enumerate(local):
-            for later in range(number + 1, len(local)):
-                other = local[later].heard
-                if other.first >= one.heard.stop:
-                    break
-                shared = slice(other.first - one.heard.first, None), slice(None, one.heard.stop - other.first)
-                ties |= ties_between(
-                    one.heard.active[shared[0]][: len(other.active)],
-                    other.active[shared[1]],
-                    [rows.get((number, column)) for column in range(len(one.vectors))],
-                    [rows.get((later, column)) for column in range(other.active.shape[1])],
-                    least,
-                )
-        seconds = np.array([local[number].seconds[column] for number, column in places], np.float32)
-        windows = np.array([number for number, _ in places], np.int64)
-        return Voices(np.array(vectors, np.float32), seconds, windows, ties), places
+    def _unheard(self, local: Sequence[Local]) -> tuple[list[NDArray[np.int64]], list[_Voice]]:
+        """As `_speakers`, where no voices were made: of a single window each column is somebody."""
+        owners = [np.full(one.heard.active.shape, NOBODY) for one in local]
+        count = 0
+        for number, one in enumerate(local[:1]):
+            for column in np.flatnonzero(one.heard.active.any(0)).tolist():
+                owners[number][:, column] = count
+                count += 1
+        return owners, [_Voice(None, 0.0)] * count
 
     def _turns(
         self,
         local: Sequence[Local],
-        columns: Sequence[NDArray[np.int64]],
+        owners: Sequence[NDArray[np.int64]],
         names: Sequence[str | None],
         settings: DiarizationSettings,
         samples: int,
@@ -252,7 +237,7 @@ class Diarizer(Listener):
         """Turns in the order of their starts, in which speakers without a name are numbered."""
         hop, rate = self.model.config.hop_length, self.sampling_rate
         frames = self._frames(samples)
-        active = stitch([one.heard for one in local], columns, len(names), frames)
+        active = stitch([one.heard for one in local], owners, len(names), frames)
         per_second = rate / hop
         active = smoothed(
             active, round(settings.gap_seconds * per_second), math.ceil(settings.turn_seconds * per_second)
@@ -266,6 +251,17 @@ class Diarizer(Listener):
         unknown = [speaker for speaker in dict.fromkeys(one[2] for one in found) if names[speaker] is None]
         called = dict(enumerate(names)) | {speaker: f"speaker{number}" for number, speaker in enumerate(unknown, 1)}
         return tuple(SpeakerTurn(start, end, str(called[speaker])) for start, end, speaker in found)
+
+
+def _owners(local: Local, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The speaker (T, K) that each column of a window stands for: that of the nearest piece. labels: of the pieces."""
+    owners = np.full(local.heard.active.shape, NOBODY)
+    for column in {piece.column for piece in local.pieces}:
+        own = [(piece, label) for piece, label in zip(local.pieces, labels, strict=True) if piece.column == column]
+        middles = [(one.stop + other.start) // 2 for (one, _), (other, _) in pairwise(own)]
+        for (_, label), start, stop in zip(own, [0, *middles], [*middles, len(owners)], strict=True):
+            owners[start:stop, column] = label
+    return owners
 
 
 def _bounds(speakers: int | None, least: int | None, most: int | None) -> tuple[int, int | None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from wavconformer.audio.windows import Cutting, Windower
 from wavconformer.errors import AudioError, CheckpointError
 from wavconformer.files import Source
 from wavconformer.scoring.calibration import CALIBRATION_FILE, Calibration
-from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
+from wavconformer.tasks.batching import batches
+from wavconformer.tasks.company import AHEAD_SECONDS, Company, Failure, OnError, batch_seconds_of
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
 from wavconformer.tasks.scores import no_numbers, outputs
 from wavconformer.tasks.side_by_side import side_by_side
@@ -39,8 +41,6 @@ SPEAKER_MODEL = "speakers"
 # Recordings of at most one and a half times so many seconds are one window. Longer than most that a speaker model is
 # trained on, and short enough that attention costs little.
 WINDOW_SECONDS = 10.0
-# Audio that is read before any of it is embedded: enough to find company of like length.
-_AHEAD_SECONDS = 600.0
 # Decibels of full scale below which nothing in a recording counts as sound.
 _SILENT_DECIBELS = -70.0
 
@@ -154,47 +154,67 @@ class Embedder:
         found = list(self.each(sources, sampling_rate=sampling_rate, batch_seconds=batch_seconds))
         return np.stack(found) if found else np.empty((0, self.size), np.float32)
 
+    @overload
     def each(
-        self, sources: Iterable[AudioSource], *, sampling_rate: int | None = None, batch_seconds: float | None = None
-    ) -> Iterator[Vectors]:
+        self,
+        sources: Iterable[AudioSource],
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        on_error: Literal["raise"] = "raise",
+    ) -> Iterator[Vectors]: ...
+    @overload
+    def each(
+        self,
+        sources: Iterable[AudioSource],
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        on_error: OnError,
+    ) -> Iterator[Vectors | Failure]: ...
+    def each(
+        self,
+        sources: Iterable[AudioSource],
+        *,
+        sampling_rate: int | None = None,
+        batch_seconds: float | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Vectors | Failure]:
         """The vectors (D,) of recordings in their order; short ones are read some minutes of audio ahead.
 
         sources, sampling_rate: as a call takes them. batch_seconds: of audio that go through the model at once, by
         default what suits the device. What is computed for a recording doesn't depend on its company.
-
-        Raises as a call does, for the first recording at fault.
+        on_error: "return" gives a recording's error in its place, and the others go on; else it is raised, as a call
+        does, once the vectors of those before it are given.
         """
-        most = self._batch_seconds if batch_seconds is None else batch_seconds
-        if not most > 0:
-            raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
-        ahead: list[Recording] = []
-        for number, source in enumerate(sources):
-            recording = self._open(source, sampling_rate, number)
-            if isinstance(recording, Recording):
-                self._require_speech(recording)
-                ahead.append(recording)
-                if sum(one.duration for one in ahead) < _AHEAD_SECONDS:
-                    continue
-            yield from self._together([one.waveform for one in ahead], most)
-            ahead = []
-            if isinstance(recording, LongRecording):
-                yield self._long(recording, most)
-        yield from self._together([one.waveform for one in ahead], most)
+        most = batch_seconds_of(self.model, batch_seconds)
+        numbers = count()
+        company: Company[Vectors] = Company(
+            self.model,
+            open=lambda source: self._open(source, sampling_rate, next(numbers)),
+            together=lambda recordings: [*self._run([one.waveform for one in recordings])],
+            alone=lambda recording, _: self._long(recording, most),
+            most=most,
+            on_error=on_error,
+        )
+        yield from company(sources)
 
     def _open(self, source: AudioSource, source_rate: int | None, number: int) -> Recording | LongRecording:
         is_array = isinstance(source, np.ndarray)
         longest = Cutting(window_seconds=WINDOW_SECONDS).longest_seconds
         rate = self.sampling_rate
         recording = open_recording(source, rate, (source_rate or rate) if is_array else None, longest=longest)
-        if is_array and isinstance(recording, Recording):
-            return replace(recording, name=f"The given audio, number {number}" if number else recording.name)
+        if is_array and number:
+            recording = replace(recording, name=f"The given audio, number {number + 1}")
+        if isinstance(recording, Recording):
+            self._require_speech(recording)
         return recording
 
     def _require_speech(self, recording: Recording) -> None:
         if len(recording.waveform) < self._least_samples:
             raise AudioError(
                 f"{recording.name} is {recording.duration:.2f} s long, but the speaker model needs at least "
-                f"{self.least_seconds:.2f} s of speech."
+                f"{math.ceil(100 * self.least_seconds) / 100:.2f} s of speech."
             )
         if not _has_sound(recording.waveform):
             raise AudioError(f"{recording.name} is silent: nobody can be told by it.")
@@ -212,44 +232,32 @@ class Embedder:
         total = np.zeros(self.size)
         held: list[NDArray[np.float32]] = []
 
-        def mean_of_held() -> NDArray[np.float64]:
-            vectors = np.array(list(self._together(held, most)), np.float64).reshape(len(held), self.size)
-            lengths = np.array([len(samples) for samples in held], np.float64)
-            held.clear()
-            weighted: NDArray[np.float64] = lengths @ vectors
-            return weighted
-
         with closing(recording.blocks()) as blocks:
             for windows in chain(map(windower.feed, blocks), iter([None])):
                 for window in windower.finish() if windows is None else windows:
                     if len(window.samples) >= self._least_samples and _has_sound(window.samples):
                         held.append(window.samples)
-                if sum(map(len, held)) > _AHEAD_SECONDS * self.sampling_rate:
-                    total += mean_of_held()
+                if sum(map(len, held)) > AHEAD_SECONDS * self.sampling_rate:
+                    total += self._sum(held, most)
+                    held = []
         if recording.failure is not None:
             raise recording.failure
-        total += mean_of_held()
+        total += self._sum(held, most)
         if not total.any():
             raise AudioError(f"{recording.name}: no speech was found in its {recording.heard / recording.rate:.0f} s.")
         vector: Vectors = _normalised(total[None])[0]
         return vector
 
-    def _together(self, waveforms: Sequence[NDArray[np.float32]], most: float) -> Iterator[Vectors]:
-        """The vectors (D,) of waveforms (S,), in their order."""
+    def _sum(self, waveforms: Sequence[NDArray[np.float32]], most: float) -> NDArray[np.float64]:
+        """The sum (D,) of the vectors of waveforms (S,), each times its samples."""
+
+        def weighted(group: list[int]) -> NDArray[np.float64]:
+            vectors = self._run([waveforms[number] for number in group]).astype(np.float64)
+            return np.array([len(waveforms[number]) for number in group], np.float64) @ vectors
+
         groups = batches([len(waveform) / self.sampling_rate for waveform in waveforms], most)
-        made = self._each(groups, waveforms)
-        found = {
-            number: row
-            for group, rows in zip(groups, made, strict=True)
-            for number, row in zip(group, rows, strict=True)
-        }
-        yield from (found[number] for number in range(len(waveforms)))
-
-    def _each(self, groups: list[list[int]], waveforms: Sequence[NDArray[np.float32]]) -> Iterator[Vectors]:
-        def run(group: list[int]) -> Vectors:
-            return self._run([waveforms[number] for number in group])
-
-        return side_by_side(run, groups) if self.model.device.type == "cpu" else map(run, groups)
+        made = side_by_side(weighted, groups) if self.model.device.type == "cpu" else map(weighted, groups)
+        return sum(made, np.zeros(self.size))
 
     def _run(self, waveforms: Sequence[NDArray[np.float32]]) -> Vectors:
         """The vectors (B, D) of waveforms (S,), in one batch."""
@@ -265,10 +273,6 @@ class Embedder:
         if not np.isfinite(vectors).all():
             raise no_numbers(self.place, "embeddings")
         return _normalised(vectors)
-
-    @property
-    def _batch_seconds(self) -> float:
-        return CPU_SECONDS if self.model.device.type == "cpu" else ACCELERATOR_SECONDS
 
 
 def _has_sound(samples: NDArray[np.float32]) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,7 @@ from wavconformer.audio.windows import sliding
 from wavconformer.data.frames import encoder_frames
 from wavconformer.data.rttm import stretches
 from wavconformer.decoding.activity import SpeakerLabels
+from wavconformer.decoding.clusters import Vectors, unit
 from wavconformer.decoding.stitching import Heard
 from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS
@@ -34,15 +35,59 @@ Samples = NDArray[np.float32]
 _AHEAD = 8
 # From the loudest to the lowest sample; a window with less is silent.
 _SILENT = 1e-3
+# Seconds of a piece from which on it has a voice of its own.
+_OWN = 0.4
+# Of the mean voice of a window's speaker so much is added to that of each of their pieces. None would trust the speaker
+# model alone, which errs with short pieces; much of it the frame head, which mixes people up in one column.
+_SHARED = 0.25
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a window's speaker says without a break, or a part of it.
+
+    column: of the window. start, stop: its first frame in the window, and the one after its last. vector: (D,) its
+    voice. seconds: of sound in it in which nobody else speaks.
+    """
+
+    column: int
+    start: int
+    stop: int
+    vector: NDArray[np.float32]
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Local:
-    """A window as heard, and of each of its columns the voice (D,), with the seconds that it was made of, if any."""
+    """A window as heard, and the pieces in it by time; none where no voices were asked for."""
 
     heard: Heard
-    vectors: list[NDArray[np.float32] | None]
-    seconds: list[float]
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    """What a window's speaker says, before its voices are made.
+
+    spans: frames of the pieces, start and stop. clear: of each the sound in which nobody else speaks. has_own: whether
+    that is enough for a voice. sounds: which voices are to be made of: those pieces, or, without any, the speaker.
+    """
+
+    column: int
+    spans: list[tuple[int, int]]
+    clear: list[Samples]
+    has_own: list[bool]
+    sounds: list[Samples]
+
+    def pieces(self, vectors: Vectors, rate: int) -> list[Piece]:
+        """The pieces with the vectors (N, D) of `sounds`."""
+        lengths = np.array([len(sound) for sound in self.sounds], np.float64)
+        mean = unit(lengths @ vectors)
+        own = iter(unit(vectors + _SHARED * mean) if any(self.has_own) else ())
+        return [
+            Piece(self.column, start, stop, next(own) if has_own else mean, len(sound) / rate)
+            for (start, stop), sound, has_own in zip(self.spans, self.clear, self.has_own, strict=True)
+        ]
 
 
 class Listener:
@@ -86,6 +131,7 @@ class Listener:
         recording: LongRecording,
         window_seconds: float,
         step_seconds: float,
+        piece_seconds: float,
         *,
         bounds: tuple[int, int | None] | None = None,
         batch_seconds: float | None = None,
@@ -93,7 +139,7 @@ class Listener:
     ) -> list[Local]:
         """What is heard in each window that has sound, and the voices in it.
 
-        window_seconds, step_seconds: of a window, and from one to the next.
+        window_seconds, step_seconds: of a window, and from one to the next. piece_seconds: of a piece, about.
         bounds: so many speakers need no vectors where there is but one window; None where vectors are wanted anyway.
         batch_seconds: of audio that go through the frame head at once, by default what suits the device.
         progress: is told the seconds that have been read.
@@ -115,9 +161,9 @@ class Listener:
                 loud = [(start, samples) for start, samples in group_ if len(samples) >= least and _has_sound(samples)]
                 heard = self._hear(loud, batch_seconds)
                 if is_only and bounds is not None and all(_is_within(_count(one), bounds) for one in heard):
-                    local += [Local(one, [None] * one.active.shape[1], [0.0] * one.active.shape[1]) for one in heard]
+                    local += map(Local, heard)
                 else:
-                    local += self._with_voices(heard, [samples for _, samples in loud])
+                    local += self._with_voices(heard, [samples for _, samples in loud], piece_seconds)
                 progress(recording.heard / recording.rate)
         if recording.failure is not None:
             raise recording.failure
@@ -174,51 +220,73 @@ class Listener:
 
     # Voices
 
-    def _with_voices(self, heard: Sequence[Heard], waveforms: Sequence[Samples]) -> list[Local]:
-        """Windows with the vectors of those who speak in them."""
-        local: list[Local] = []
-        places: list[tuple[int, int]] = []
-        cuts: list[Samples] = []
-        for number, (window, samples) in enumerate(zip(heard, waveforms, strict=True)):
-            count = window.active.shape[1]
-            local.append(Local(window, [None] * count, [0.0] * count))
-            for column in np.flatnonzero(window.active.any(0)).tolist():
-                cut, clear = self._cut(window, column, samples)
-                if _has_sound(cut):
-                    local[-1].seconds[column] = clear
-                    places.append((number, column))
-                    cuts.append(cut)
-        if cuts:
-            for (number, column), vector in zip(places, self.embedder.many(cuts), strict=True):
-                local[number].vectors[column] = np.asarray(vector, np.float32)
+    def _with_voices(self, heard: Sequence[Heard], waveforms: Sequence[Samples], piece_seconds: float) -> list[Local]:
+        """Windows with the pieces that those who speak in them say."""
+        every = [self._spoken(window, samples, piece_seconds) for window, samples in zip(heard, waveforms, strict=True)]
+        sounds = [sound for spoken in every for one in spoken for sound in one.sounds]
+        vectors = self.embedder.many(sounds) if sounds else np.empty((0, 0), np.float32)
+        first, local = 0, []
+        for window, spoken in zip(heard, every, strict=True):
+            pieces: list[Piece] = []
+            for one in spoken:
+                pieces += one.pieces(vectors[first : first + len(one.sounds)], self.sampling_rate)
+                first += len(one.sounds)
+            local.append(Local(window, tuple(sorted(pieces, key=lambda piece: piece.start))))
         return local
 
-    def _cut(self, window: Heard, column: int, samples: Samples) -> tuple[Samples, float]:
-        """The sound of a window's speaker, and how many seconds of it are without another's.
+    def _spoken(self, window: Heard, samples: Samples, piece_seconds: float) -> list[_Spoken]:
+        """What those who have sound say in a window."""
+        least = math.ceil(max(_OWN, self.embedder.least_seconds) * self.sampling_rate)
+        frames = piece_seconds * self.sampling_rate / self.model.config.hop_length
+        alone = window.active & (window.active.sum(1, keepdims=True) == 1)
+        found = []
+        for column in np.flatnonzero(window.active.any(0)).tolist():
+            spans = _parts(window.active[:, column], frames)
+            clear = [self._samples_of(alone[:, column], samples, *span) for span in spans]
+            has_own = [len(sound) >= least and _has_sound(sound) for sound in clear]
+            sounds = [sound for sound, is_enough in zip(clear, has_own, strict=True) if is_enough]
+            if not sounds:
+                sound = self._whole(alone[:, column], window.active[:, column], samples)
+                sounds = [sound] if _has_sound(sound) else []
+            if sounds:
+                found.append(_Spoken(column, spans, clear, has_own, sounds))
+        return found
 
-        Where these are too few for a vector, all of the speaker's sound is taken, over again if need be.
-        """
-        rate = self.sampling_rate
-        least = math.ceil(self.embedder.least_seconds * rate)
-        active = window.active[:, column]
-        alone = self._samples_of(active & (window.active.sum(1) == 1), samples)
-        if len(alone) >= least:
-            return alone, len(alone) / rate
+    def _whole(self, alone: NDArray[np.bool_], active: NDArray[np.bool_], samples: Samples) -> Samples:
+        """The sound of a window's speaker, as far as possible without another's, over again if need be."""
+        least = math.ceil(self.embedder.least_seconds * self.sampling_rate)
+        clear = self._samples_of(alone, samples)
+        if len(clear) >= least:
+            return clear
         every = self._samples_of(active, samples)
-        return np.resize(every, max(least, len(every))) if len(every) else every, len(alone) / rate
+        return np.resize(every, max(least, len(every))) if len(every) else every
 
-    def _samples_of(self, active: NDArray[np.bool_], samples: Samples) -> Samples:
-        """The samples of those frames (T,) of a window."""
-        hop, lead = self.model.config.hop_length, self._lead
-        spoken = [samples[:0]]
-        for start, end, _ in stretches(active[:, None], 1.0):
-            spoken.append(samples[lead + int(start) * hop : lead + int(end) * hop])
-        return np.concatenate(spoken)
+    def _samples_of(
+        self, active: NDArray[np.bool_], samples: Samples, start: int = 0, stop: int | None = None
+    ) -> Samples:
+        """The samples of a window's frames (T,), of those from start to stop."""
+        hop, lead = self.model.config.hop_length, self._lead + start * self.model.config.hop_length
+        spoken = [samples[lead + first * hop : lead + last * hop] for first, last in _runs(active[start:stop])]
+        return np.concatenate([samples[:0], *spoken])
 
     @property
     def _lead(self) -> int:
         """Samples before the first frame's own: a frame is of the hop in the middle of what it sees."""
         return max(0, self.model.config.receptive_field - self.model.config.hop_length) // 2
+
+
+def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and stop of the stretches in which (T,) is true."""
+    return [(int(start), int(stop)) for start, stop, _ in stretches(active[:, None], 1.0)]
+
+
+def _parts(active: NDArray[np.bool_], frames: float) -> list[tuple[int, int]]:
+    """The same, long ones in parts of equal length, about so many frames each."""
+    found: list[tuple[int, int]] = []
+    for start, stop in _runs(active):
+        edges = np.linspace(start, stop, max(1, round((stop - start) / frames)) + 1).round().astype(int)
+        found += pairwise(edges.tolist())
+    return found
 
 
 def _is_within(count: int, bounds: tuple[int, int | None]) -> bool:
