@@ -160,25 +160,33 @@ def aligned(alone: list[Word], whole: list[Word]) -> Iterator[Pair]:
 
 
 def at_seams(pairs: list[Pair], places: list[float]) -> dict[str, int]:
-    """Words near the places: how many there are, how many of them differ, are lost, or are there twice."""
+    """Words near the places: how many there are, how many of them differ, are lost, added, or there twice.
+
+    A word that the other way has a part of another word at its time isn't lost or added, but written in one or apart.
+    """
     edges = np.array(places)
-    counts = dict.fromkeys(("words", "differ", "lost", "added", "doubled"), 0)
+    counts = dict.fromkeys(("words", "differ", "in_one", "apart", "lost", "added", "doubled"), 0)
     before: Word | None = None
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
+        around = pairs[max(0, number - 2) : number + 3]
         word = pair.alone or pair.long
         assert word is not None
         middle = (word.start + word.end) / 2
         if len(edges) and np.abs(edges - middle).min() <= NEAR:
             counts["words"] += 1
             if pair.long is None:
-                counts["lost"] += 1
+                counts["in_one" if any(covers(other.long, middle) for other in around) else "lost"] += 1
             elif pair.alone is None:
-                counts["added"] += 1
+                counts["apart" if any(covers(other.alone, middle) for other in around) else "added"] += 1
                 counts["doubled"] += before is not None and before.text == pair.long.text
             elif pair.alone.text != pair.long.text:
                 counts["differ"] += 1
         before = pair.long or before
     return counts
+
+
+def covers(word: Word | None, second: float) -> bool:
+    return word is not None and word.start <= second <= word.end
 
 
 def onset(waveform: NDArray[np.float32]) -> int:
