@@ -17,6 +17,7 @@ from wavconformer import (
     Wav2Vec2ConformerConfig,
     Wav2Vec2ConformerForAudioFrameClassification,
     Wav2Vec2ConformerForXVector,
+    Wav2Vec2ConformerModel,
     Wav2Vec2FeatureExtractor,
     diarize,
 )
@@ -207,6 +208,7 @@ def folders(tmp_path_factory):
         frames.classifier.weight.mul_(50)
     frames.save_pretrained(folder / "frames")
     Wav2Vec2ConformerForXVector(config).save_pretrained(folder / "voices")
+    Wav2Vec2ConformerModel(config).save_pretrained(folder / "bare")
     named = Wav2Vec2ConformerConfig(
         **SHAPE, id2label={0: "speech", 1: "music"}, problem_type="single_label_classification"
     )
@@ -226,8 +228,10 @@ def test_models_of_folders(folders, random):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("tiny-en", "holds no frame head"),
-        ("voices", "holds no frame head"),
+        ("tiny-en", "Give it to `wavconformer transcribe`; `diarize` needs a"),
+        ("voices", "Give it to `wavconformer verify`; `diarize` needs a"),
+        ("keywords", "Give it to `wavconformer classify`; `diarize` needs a"),
+        ("bare", "holds no frame head"),
         ("music", "must name sets of speakers"),
         ("/nowhere/at-all", "There is no folder"),
     ],

@@ -153,9 +153,18 @@ def test_the_name_is_that_of_the_weights(make_speaker_model, tmp_path):
     assert Embedder.load(tmp_path / "other", device="cpu").name != first.name
 
 
-def test_a_model_without_the_head_is_refused():
+def test_a_model_without_the_head_is_refused(make_speaker_model, tmp_path):
+    Embedder.load(make_speaker_model(), device="cpu").model.wav2vec2_conformer.save_pretrained(tmp_path / "bare")
     with pytest.warns(UserWarning, match="start from random values"), pytest.raises(CheckpointError, match="x-vector"):
-        Embedder.load("tiny-en", device="cpu")
+        Embedder.load(tmp_path / "bare", device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("model", "command"), [("tiny-en", "transcribe"), ("keywords", "classify"), ("diarize", "diarize")]
+)
+def test_a_model_with_another_head_is_refused_with_its_command(model, command):
+    with pytest.raises(CheckpointError, match=f"'{model}' is a .* Give it to `wavconformer {command}`; telling"):
+        Embedder.load(model, device="cpu")
 
 
 def test_weights_that_give_no_numbers_are_told(make_speaker_model, sample):

@@ -20,6 +20,7 @@ from wavconformer.decoding.classification import Classification, Verdict, proble
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
 from wavconformer.tasks.company import Company, Failure, OnError, batch_seconds_of
+from wavconformer.tasks.heads import refuse_other_head
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
 from wavconformer.tasks.scores import Scores, outputs, refuse_short, scores
 
@@ -35,15 +36,6 @@ WINDOW_SECONDS = 30.0
 """Of models that don't say how long the recordings were that they are trained on."""
 LONGEST = 1.5
 """A recording of at most so many windows goes through the model whole."""
-
-# What models of other kinds are for.
-_ELSEWHERE = {
-    "Wav2Vec2ConformerForCTC": "it writes what is said. Give it to `wavconformer transcribe`",
-    "Wav2Vec2ConformerForAudioFrameClassification": (
-        "it tells for each frame who speaks. Give it to `wavconformer diarize`"
-    ),
-    "Wav2Vec2ConformerForXVector": "it tells speakers apart by their vectors. Give it to `wavconformer verify`",
-}
 
 
 @dataclass(frozen=True)
@@ -288,8 +280,7 @@ def _require_head(place: str | os.PathLike[str], architecture: str) -> None:
     """Raises CheckpointError for a model of another kind, with what it is for."""
     if architecture == HEAD:
         return
-    if architecture in _ELSEWHERE:
-        raise CheckpointError(f"'{place}' is a {architecture}: {_ELSEWHERE[architecture]}; `classify` needs a {HEAD}.")
+    refuse_other_head(place, architecture, task="`classify`", head=HEAD)
     raise CheckpointError(
         f"'{place}' holds no head that classifies: train one on it with `wavconformer finetune` (task: sequence)."
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource
+from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.rttm import stretches
 from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.decoding.diarization import Diarization
@@ -24,6 +25,7 @@ from wavconformer.decoding.transcript import SpeakerTurn
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
 from wavconformer.tasks.embedding import Embedder
+from wavconformer.tasks.heads import refuse_other_head
 from wavconformer.tasks.listening import Listener, Local
 from wavconformer.tasks.recording import LongRecording, describe, open_recording
 
@@ -112,7 +114,7 @@ class Diarizer(Listener):
 
         Raises CheckpointError where files are missing, and for a checkpoint without the head of its task.
         """
-        from wavconformer.auto import feature_extractor
+        from wavconformer.auto import feature_extractor, model_class
         from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
         from wavconformer.checkpoint.pretrained import default_device
 
@@ -122,7 +124,11 @@ class Diarizer(Listener):
             torch.set_num_threads(threads)
         place = DIARIZATION_MODEL if model is None else model
         device = device or default_device()
-        extractor = feature_extractor(Source.take(place, dict(source)), **source)
+        folder = Source.take(place, dict(source))
+        architecture = model_class(Wav2Vec2ConformerConfig.from_source(folder), folder).__name__
+        head = Wav2Vec2ConformerForAudioFrameClassification.__name__
+        refuse_other_head(place, architecture, task="`diarize`", head=head)
+        extractor = feature_extractor(folder, **source)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*start from random values", category=UserWarning)
             loaded, info = Wav2Vec2ConformerForAudioFrameClassification.from_pretrained(
