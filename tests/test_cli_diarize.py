@@ -102,6 +102,8 @@ def test_a_recording_that_can_not_be_read(run, heard, talks, tmp_path):
         (("--min", 3, "--max", 2), "--min 3 is more than --max 2"),
         (("other.wav",), "don't make one txt"),
         (("other.wav", "--html", "x.html", "--format", "json"), "--html is of one recording"),
+        (("--html", "."), "--html '.' is a folder"),
+        (("--store-threshold", 0.5), "--store-threshold goes with --store"),
     ],
 )
 def test_wrong_usage(run, arguments, message):

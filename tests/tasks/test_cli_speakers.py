@@ -75,6 +75,10 @@ def test_calibrate_writes_what_verify_takes(run, speaker_model, tmp_path):
         (cohort / path.name).write_bytes(path.read_bytes())
     code, out, _ = run("calibrate", trials, *arguments, "-o", file, "--cohort", cohort, "--top", 3)
     assert code == 0 and len(Calibration.read(file).cohort.vectors) == 6
+    code, _, said = run("calibrate", trials, *arguments, "-o", cohort)
+    assert code == 2 and "is a folder" in " ".join(said.replace("│", " ").split())
+    code, _, said = run("calibrate", cohort, *arguments, "-o", file)
+    assert code == 2 and "is a directory" in " ".join(said.replace("│", " ").split())
     trials.write_text("1 a b c\n")
     code, _, said = run("calibrate", trials, *arguments, "-o", file)
     assert code == 1 and "line 1" in said
@@ -133,6 +137,11 @@ def test_what_cannot_be_identified_is_told_by_name(run, voices, sample, tmp_path
     voices[1].write_bytes(b"not a database, but long enough to be looked at" * 100)
     code, _, said = run("speakers", *voices[:2])
     assert code == 1 and "damaged" in said
+
+
+def test_a_folder_is_no_store(run, voices, sample, tmp_path):
+    code, _, said = run("enroll", "Ann", sample, "--store", tmp_path, *voices[2:])
+    assert code == 1 and "is a folder and no store of voices: name a file" in " ".join(said.split())
 
 
 def test_a_store_of_another_model_is_refused(run, voices, sample, make_speaker_model):

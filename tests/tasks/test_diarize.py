@@ -24,6 +24,7 @@ from wavconformer import (
 from wavconformer.audio.windows import sliding
 from wavconformer.data.rttm import Turn
 from wavconformer.scoring.diarization import score_diarization
+from wavconformer.store import open_backend
 from wavconformer.tasks.diarize import DiarizationSettings
 from wavconformer.tasks.embedding import Embedder
 from wavconformer.tasks.speakers import SpeakerStore
@@ -192,6 +193,25 @@ def test_a_store_of_another_speaker_model_is_refused(tmp_path, folders):
     other = Embedder.load(folders["voices"], device="cpu")
     with pytest.raises(ValueError, match="of another speaker model"):
         diarizer()(talk(9.0), store=SpeakerStore(tmp_path / "x.db", model=other), sampling_rate=RATE)
+
+
+@pytest.mark.parametrize("kind", ["threshold", "other", "missing"])
+def test_a_store_is_looked_at_before_the_recording_is_heard(tmp_path, monkeypatch, kind):
+    tool, place = diarizer(), tmp_path / "voices.db"
+    monkeypatch.setattr(SpeakerStore, "embedder", property(lambda self: tool.embedder))
+    monkeypatch.setattr(Diarizer, "listen", lambda *_, **__: pytest.fail("it was heard in vain"))
+    if kind == "other":
+        open_backend(place, model="xvector-other", size=tool.embedder.size, create=True).close()
+    told = {"threshold": "threshold is nan", "other": "another speaker model", "missing": "no store of voices"}
+    with pytest.raises((ValueError, DataError), match=told[kind]), SpeakerStore(place) as store:
+        tool(
+            talk(20.0, (0, 1.0, 8.0)),
+            store=store,
+            store_threshold=float("nan") if kind == "threshold" else 0.9,
+            enroll=kind != "missing",
+            sampling_rate=RATE,
+        )
+    assert place.exists() == (kind == "other")
 
 
 # --- models

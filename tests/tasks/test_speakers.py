@@ -71,6 +71,20 @@ def test_what_nobody_can_judge_is_refused(embedder, tmp_path, sample):
         wavconformer.verify(sample, np.ones(3200, np.float32), model=embedder, threshold=0.5)
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_that_is_no_number_is_refused(store, embedder, sample, threshold):
+    store.enroll("Ann", [sample])
+    vectors = embedder.many([sample])
+    for use in (
+        lambda: wavconformer.verify(sample, sample, model=embedder, threshold=threshold),
+        lambda: store.identify(sample, threshold=threshold),
+        lambda: store.names(vectors, threshold=threshold),
+        lambda: store.check(threshold),
+    ):
+        with pytest.raises(ValueError, match=f"threshold is {threshold}, but must be a finite number"):
+            use()
+
+
 # --- calibrate
 
 
@@ -131,9 +145,18 @@ def test_trials_that_cannot_be_used_are_refused(embedder, tmp_path):
         wavconformer.calibrate([], model=embedder)
     with pytest.raises(AudioError, match=r"missing\.wav"):
         wavconformer.calibrate([Trial("missing.wav", "missing.wav", True)], model=embedder, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"the costs inf and 1\.0 above 0, and be finite"):
+        wavconformer.calibrate([Trial("a.wav", "b.wav", True)], model=embedder, c_miss=float("inf"))
 
 
 # --- the store
+
+
+def test_vectors_that_are_no_numbers_are_not_kept(store, embedder):
+    with pytest.raises(ValueError, match="The vectors of 'Ann' hold NaN"):
+        store.add("Ann", np.full((1, embedder.size), np.nan, np.float32))
+    with pytest.raises(DataError, match="no store of voices"):
+        store.speakers()
 
 
 @pytest.fixture

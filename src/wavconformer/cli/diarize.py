@@ -79,6 +79,10 @@ def diarize(
         raise typer.BadParameter(f"--min {least} is more than --max {most}.")
     if html is not None and len(files) > 1:
         raise typer.BadParameter("--html is of one recording: give an --output folder and --format html for several.")
+    if html is not None and html.is_dir():
+        raise typer.BadParameter(f"--html '{html}' is a folder; give a file.")
+    if store is None and store_threshold is not None:
+        raise typer.BadParameter("--store-threshold goes with --store.")
     if len(files) > 1 and output is None and format not in (TurnFormat.json, TurnFormat.rttm):
         raise typer.BadParameter(f"several recordings don't make one {format.value}: give an --output folder.")
     files, targets = output_files(files, output, format.value, resume=resume)

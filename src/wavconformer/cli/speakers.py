@@ -66,7 +66,9 @@ def verify(
 
 @app.command()
 def calibrate(
-    trials: Annotated[Path, typer.Argument(metavar="TRIALS", help="Lines of '1 a b' or 'a b target', of recordings.")],
+    trials: Annotated[
+        Path, typer.Argument(metavar="TRIALS", dir_okay=False, help="Lines of '1 a b' or 'a b target', of recordings.")
+    ],
     model: Annotated[str | None, _MODEL] = None,
     output: Annotated[
         Path | None,
@@ -94,6 +96,8 @@ def calibrate(
         if model is None or not Path(model).is_dir():
             raise typer.BadParameter("give --output: the model is no folder of yours to write to.")
         output = Path(model) / CALIBRATION_FILE
+    if output.is_dir():
+        raise typer.BadParameter(f"--output '{output}' is a folder; give a file.")
     others = [] if cohort is None else _recordings(cohort)
     embedder = _embedder(model, device, threads)
     with counted("embedding") as progress:

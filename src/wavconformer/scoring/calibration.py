@@ -84,10 +84,10 @@ class Calibration:
     cohort: Cohort | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.p_target < 1 and self.c_miss > 0 and self.c_false_accept > 0):
+        if not (0 < self.p_target < 1 and 0 < self.c_miss < math.inf and 0 < self.c_false_accept < math.inf):
             raise ValueError(
                 f"p_target {self.p_target} must lie between 0 and 1, the costs {self.c_miss} and "
-                f"{self.c_false_accept} above 0."
+                f"{self.c_false_accept} above 0, and be finite."
             )
         if not (math.isfinite(self.offset) and 0 < self.scale < math.inf):
             raise DataError(

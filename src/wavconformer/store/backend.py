@@ -117,8 +117,8 @@ class Backend(ABC):
     def _another_model(self, wrote: str) -> DataError:
         return DataError(
             f"The store '{self.place}' holds vectors of another speaker model ({wrote}) than the one in use "
-            f"({self.model}), and vectors of two models can't be compared: use that model (--model), another --store, "
-            "or enrol everybody anew."
+            f"({self.model}), and vectors of two models can't be compared: use that model (--model; of "
+            "diarize, --speaker-model), another --store, or enrol everybody anew."
         )
 
 

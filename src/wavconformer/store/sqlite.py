@@ -49,6 +49,10 @@ class SqliteBackend(Backend):
         self._lock = threading.RLock()
         if create and (model is None or size is None):
             raise ValueError("A store is made for a speaker model: give model and size.")
+        if path.is_dir():
+            raise DataError(
+                f"'{place}' is a folder and no store of voices: name a file, such as '{path / 'speakers.db'}'."
+            )
         if not path.is_file() or not path.stat().st_size:
             if not create:
                 raise missing(place)

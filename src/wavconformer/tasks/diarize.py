@@ -28,6 +28,7 @@ from wavconformer.tasks.embedding import Embedder
 from wavconformer.tasks.heads import refuse_other_head
 from wavconformer.tasks.listening import Listener, Local
 from wavconformer.tasks.recording import LongRecording, describe, open_recording
+from wavconformer.tasks.verification import finite_threshold
 
 if TYPE_CHECKING:
     import torch
@@ -176,12 +177,18 @@ class Diarizer(Listener):
         bounds = _bounds(speakers, min_speakers, max_speakers)
         if batch_seconds is not None and not batch_seconds > 0:
             raise ValueError(f"batch_seconds is {batch_seconds}, but must be positive.")
+        if store_threshold is not None:
+            finite_threshold(store_threshold)
         if store is not None and store.embedder.name != self.embedder.name:
             raise ValueError(
                 f"The store '{store.place}' is of another speaker model: SpeakerStore(place, model=diarizer.embedder)."
             )
         recording = open_recording(source, self.sampling_rate, sampling_rate, longest=0.0)
         assert isinstance(recording, LongRecording)  # for none is so short
+        if store is not None:  # before hours are heard in vain
+            if enroll:
+                store.make()
+            store.check(store_threshold)
         local = self.listen(
             recording,
             chosen.window_seconds,
@@ -291,8 +298,6 @@ def _known(
     """
     vectors = np.array([voice.vector for voice in voices], np.float32).reshape(len(voices), -1)
     names: list[str | None] = [None] * len(voices)
-    if least < math.inf:
-        store.make()
     if len(voices):
         names = [None if match is None else match.name for match in store.names(vectors, threshold=threshold)]
     for number, voice in enumerate(voices):

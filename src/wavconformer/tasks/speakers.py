@@ -16,7 +16,7 @@ from wavconformer.errors import DataError
 from wavconformer.scoring.calibration import Calibration
 from wavconformer.store import Backend, Enrolment, Voice, default_place, open_backend
 from wavconformer.tasks.embedding import Embedder, embedder_of
-from wavconformer.tasks.verification import calibration_for, uncalibrated
+from wavconformer.tasks.verification import calibration_for, finite_threshold, uncalibrated
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +86,10 @@ class SpeakerStore:
         """Makes the store where there is none. Raises DataError for one of another model, and for a damaged one."""
         self._open(create=True)
 
+    def check(self, threshold: float | None = None) -> None:
+        """Raises what `names` would for this store and threshold, before anything is computed."""
+        self._threshold(threshold, self._open())
+
     def enroll(self, name: str, sources: Sequence[AudioSource], *, sampling_rate: int | None = None) -> int:
         """Adds recordings of somebody, all of them or, where one can't be used, none; returns how many there are now.
 
@@ -99,6 +103,8 @@ class SpeakerStore:
     def add(self, name: str, vectors: NDArray[np.float32], sources: Sequence[str] = ()) -> int:
         """As `enroll`, of vectors (N, D) that the store's model has made; sources: what each was made of."""
         rows = np.atleast_2d(np.asarray(vectors, np.float32))
+        if not np.isfinite(rows).all():
+            raise ValueError(f"The vectors of '{name}' hold NaN or infinite numbers: nobody can be known by them.")
         return self._add(self._open(create=True), name, rows, list(sources) or [""] * len(rows))
 
     def _add(self, backend: Backend, name: str, vectors: NDArray[np.float32], sources: list[str]) -> int:
@@ -136,7 +142,7 @@ class SpeakerStore:
     def _threshold(self, given: float | None, backend: Backend) -> float:
         """That is given, or the calibration's for so many voices."""
         if given is not None:
-            return given
+            return finite_threshold(given)
         known = self.calibration
         if known is None:
             raise uncalibrated(self.embedder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,8 +76,10 @@ def verify(
     threshold: score from which on it is one speaker, in place of the calibration's.
 
     Raises AudioError for recordings that can't be used, CheckpointError where there is neither calibration nor
-    threshold, and DataError for a calibration of another model.
+    threshold, DataError for a calibration of another model, and ValueError for a threshold that is no number.
     """
+    if threshold is not None:
+        finite_threshold(threshold)
     embedder = embedder_of(model, device)
     known = calibration_for(embedder, calibration)
     if known is None and threshold is None:
@@ -122,6 +125,13 @@ def uncalibrated(embedder: Embedder) -> CheckpointError:
     )
 
 
+def finite_threshold(threshold: float) -> float:
+    """A threshold as it is; ValueError for NaN and infinity, which no score could be held against."""
+    if not math.isfinite(threshold):
+        raise ValueError(f"The threshold is {threshold}, but must be a finite number, as a score is.")
+    return threshold
+
+
 def calibrate(
     trials: str | os.PathLike[str] | Sequence[Trial],
     *,
@@ -156,6 +166,7 @@ def calibrate(
     if not trials:
         raise DataError("There are no trials to calibrate with.")
     embedder = embedder_of(model, device)
+    Calibration(embedder.name, 1.0, 0.0, p_target, c_miss, c_false_accept)  # refuses bad costs before all is embedded
     names = list(dict.fromkeys(name for trial in trials for name in (trial.enrolment, trial.test)))
     total = len(names) + len(cohort)
     vectors = []
