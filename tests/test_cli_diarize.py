@@ -63,6 +63,14 @@ def test_that_nobody_speaks_is_told(run, heard, tmp_path):
     assert (code, out) == (0, "") and "silence.wav': nobody speaks in 5.0 s of audio." in err
 
 
+@pytest.mark.parametrize("option", ["--speakers", "--min"])
+def test_that_fewer_are_found_than_asked_for_is_told(run, heard, talks, option):
+    code, out, err = run("diarize", talks[1], option, 4)
+    assert code == 0 and len(out.splitlines()) == 1
+    assert "1 found who speak, where 4 were asked for" in " ".join(err.split())
+    assert "asked for" not in run("diarize", talks[0], option, 2)[2]
+
+
 def test_pages(run, heard, talks, tmp_path):
     page = tmp_path / "pages" / "talk.html"
     code, out, _ = run("diarize", talks[0], "--html", page, "--speakers", 2)

@@ -144,6 +144,11 @@ def test_a_folder_is_no_store(run, voices, sample, tmp_path):
     assert code == 1 and "is a folder and no store of voices: name a file" in " ".join(said.split())
 
 
+def test_a_store_that_cannot_be_made_is_told_of(run, voices, sample):
+    code, _, said = run("enroll", "Ann", sample, "--store", sample / "voices.db", *voices[2:])
+    assert code == 1 and "can't be made" in said and "name a file in a folder of yours" in " ".join(said.split())
+
+
 def test_a_store_of_another_model_is_refused(run, voices, sample, make_speaker_model):
     run("enroll", "Ann", sample, *voices)
     code, _, said = run("enroll", "Bob", sample, *voices[:2], "--model", make_speaker_model(seed=1))

@@ -117,6 +117,8 @@ def diarize(
                 )
                 if not found.turns:
                     warn(f"'{file}': nobody speaks in {found.duration:.1f} s of audio.")
+                elif len(found.speakers) < (wanted := speakers or least or 0):
+                    warn(f"'{file}': {len(found.speakers)} found who speak, where {wanted} were asked for.")
                 named: dict[str, Any] = {"name": file, "audio": file}
                 if html is not None:
                     write_text(html, render_diarization(found, "html", folder=html.parent, **named))

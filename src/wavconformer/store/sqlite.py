@@ -56,8 +56,14 @@ class SqliteBackend(Backend):
         if not path.is_file() or not path.stat().st_size:
             if not create:
                 raise missing(place)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+            except OSError as error:
+                why = error.strerror or error
+                raise DataError(
+                    f"The store '{place}' can't be made ({why}): name a file in a folder of yours."
+                ) from error
         with self._reading():
             self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         self._names: list[str] = []
