@@ -152,6 +152,20 @@ def test_trials_that_cannot_be_used_are_refused(embedder, tmp_path):
 # --- the store
 
 
+@pytest.mark.parametrize(
+    ("name", "sources", "message"),
+    [
+        ("Ann", "ann.wav", "sources is a list of recordings"),
+        ("Ann", [], "without a recording"),
+        (" ", ["missing.wav"], "no name of a speaker"),
+    ],
+)
+def test_an_enrolment_that_cannot_be_leaves_no_store(store, tmp_path, name, sources, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        store.enroll(name, sources)
+    assert not (tmp_path / "voices.db").exists()
+
+
 def test_vectors_that_are_no_numbers_are_not_kept(store, embedder):
     with pytest.raises(ValueError, match="The vectors of 'Ann' hold NaN"):
         store.add("Ann", np.full((1, embedder.size), np.nan, np.float32))

@@ -15,6 +15,7 @@ from wavconformer.audio import AudioSource
 from wavconformer.errors import DataError
 from wavconformer.scoring.calibration import Calibration
 from wavconformer.store import Backend, Enrolment, Voice, default_place, open_backend
+from wavconformer.store.backend import checked_name
 from wavconformer.tasks.embedding import Embedder, embedder_of
 from wavconformer.tasks.verification import calibration_for, finite_threshold, uncalibrated
 
@@ -94,9 +95,14 @@ class SpeakerStore:
         """Adds recordings of somebody, all of them or, where one can't be used, none; returns how many there are now.
 
         The store is made if there is none. Raises AudioError for a recording that can't be used, DataError for a store
-        of another model or a damaged one, ValueError for an empty name or no recordings.
+        of another model or a damaged one, ValueError for an empty name or no recordings, TypeError where they are no
+        list.
         """
-        sources = list(sources)
+        if isinstance(sources, (str, bytes, os.PathLike)):
+            raise TypeError("sources is a list of recordings: of a single one give [recording].")
+        name, sources = checked_name(name), list(sources)
+        if not sources:
+            raise ValueError(f"'{name}' is to be enrolled without a recording: give at least one.")
         vectors = self.embedder.many(sources, sampling_rate=sampling_rate)
         return self._add(self._open(create=True), name, vectors, [_said(source) for source in sources])
 
