@@ -20,6 +20,12 @@ from wavconformer.files import ASSETS
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """Begins each module on one thread, whatever another has set: sums in another order are other sums."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def sample_texts() -> dict[str, str]:
     """What is said in the shipped sample recordings, by path."""

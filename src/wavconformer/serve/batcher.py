@@ -92,8 +92,10 @@ class Batcher:
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
             torch.set_num_threads(threads)  # as each of ours will
-            self._burden = _burden(transcriber, time.thread_time)
-            torch.set_num_threads(cores)
+            try:
+                self._burden = _burden(transcriber, time.thread_time)
+            finally:
+                torch.set_num_threads(cores)
         else:
             self._burden = _burden(transcriber, time.monotonic)
         self._threads = [
