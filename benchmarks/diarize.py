@@ -35,7 +35,7 @@ from wavconformer.data.corpus import Corpus
 from wavconformer.data.rttm import Turn, read_rttm, turns_by_recording, write_rttm
 from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.scoring.diarization import score_diarization
-from wavconformer.tasks.diarize import DiarizationSettings, _owners
+from wavconformer.tasks.diarize import DiarizationSettings, owners_of
 from wavconformer.tasks.embedding import Embedder
 
 RATE = 16_000
@@ -95,7 +95,7 @@ class Told(Remembering):
                 self.model.config.receptive_field / rate,
             )
             labels = [true[piece.start : piece.stop].sum(0).argmax() for piece in one.pieces]
-            owners.append(_owners(one, np.array(labels, np.int64)))
+            owners.append(owners_of(one, np.array(labels, np.int64)))
         return owners, [None] * len(names)
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.audio import AudioSource
-from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.rttm import stretches
 from wavconformer.decoding.clusters import Voices, assign, group
 from wavconformer.decoding.diarization import Diarization
@@ -25,7 +24,7 @@ from wavconformer.decoding.transcript import SpeakerTurn
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source
 from wavconformer.tasks.embedding import Embedder
-from wavconformer.tasks.heads import refuse_other_head
+from wavconformer.tasks.heads import architecture_of, refuse_other_head
 from wavconformer.tasks.listening import Listener, Local
 from wavconformer.tasks.recording import LongRecording, describe, open_recording
 from wavconformer.tasks.verification import finite_threshold
@@ -115,7 +114,7 @@ class Diarizer(Listener):
 
         Raises CheckpointError where files are missing, and for a checkpoint without the head of its task.
         """
-        from wavconformer.auto import feature_extractor, model_class
+        from wavconformer.auto import feature_extractor
         from wavconformer.checkpoint.models import Wav2Vec2ConformerForAudioFrameClassification
         from wavconformer.checkpoint.pretrained import default_device
 
@@ -126,9 +125,8 @@ class Diarizer(Listener):
         place = DIARIZATION_MODEL if model is None else model
         device = device or default_device()
         folder = Source.take(place, dict(source))
-        architecture = model_class(Wav2Vec2ConformerConfig.from_source(folder), folder).__name__
         head = Wav2Vec2ConformerForAudioFrameClassification.__name__
-        refuse_other_head(place, architecture, task="`diarize`", head=head)
+        refuse_other_head(place, architecture_of(folder), task="`diarize`", head=head)
         extractor = feature_extractor(folder, **source)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*start from random values", category=UserWarning)
@@ -225,7 +223,7 @@ class Diarizer(Listener):
             voices, settings.threshold, *bounds, clear=settings.clear_seconds, small=settings.speaker_seconds
         )
         labels = assign(voices, vectors)
-        owners = [_owners(one, labels[voices.windows == number]) for number, one in enumerate(local)]
+        owners = [owners_of(one, labels[voices.windows == number]) for number, one in enumerate(local)]
         seconds = np.bincount(labels, voices.seconds, len(vectors))
         return owners, [_Voice(*one) for one in zip(vectors, seconds.tolist(), strict=True)]
 
@@ -266,7 +264,7 @@ class Diarizer(Listener):
         return tuple(SpeakerTurn(start, end, str(called[speaker])) for start, end, speaker in found)
 
 
-def _owners(local: Local, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def owners_of(local: Local, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The speaker (T, K) that each column of a window stands for: that of the nearest piece. labels: of the pieces."""
     owners = np.full(local.heard.active.shape, NOBODY)
     for column in {piece.column for piece in local.pieces}:

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from wavconformer.audio import AudioSource
 from wavconformer.audio.vad import voice_detector
 from wavconformer.audio.windows import Cutting, Windower
-from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import AudioError, CheckpointError
 from wavconformer.files import Source
 from wavconformer.scoring.calibration import CALIBRATION_FILE, Calibration
 from wavconformer.tasks.batching import batches
 from wavconformer.tasks.company import AHEAD_SECONDS, Company, Failure, OnError, batch_seconds_of
-from wavconformer.tasks.heads import refuse_other_head
+from wavconformer.tasks.heads import architecture_of, refuse_other_head
 from wavconformer.tasks.recording import LongRecording, Recording, open_recording
 from wavconformer.tasks.scores import no_numbers, outputs
 from wavconformer.tasks.side_by_side import side_by_side
@@ -87,7 +86,7 @@ class Embedder:
 
         Raises CheckpointError where files are missing, and for a checkpoint without the head of a speaker model.
         """
-        from wavconformer.auto import feature_extractor, model_class
+        from wavconformer.auto import feature_extractor
         from wavconformer.checkpoint.models import Wav2Vec2ConformerForXVector
         from wavconformer.checkpoint.pretrained import default_device
 
@@ -97,8 +96,8 @@ class Embedder:
             torch.set_num_threads(threads)
         place = SPEAKER_MODEL if model is None else model
         folder = Source.take(place, dict(source))
-        architecture = model_class(Wav2Vec2ConformerConfig.from_source(folder), folder).__name__
-        refuse_other_head(place, architecture, task="telling speakers apart", head="Wav2Vec2ConformerForXVector")
+        head = Wav2Vec2ConformerForXVector.__name__
+        refuse_other_head(place, architecture_of(folder), task="telling speakers apart", head=head)
         extractor = feature_extractor(folder, **source)
         loaded, info = Wav2Vec2ConformerForXVector.from_pretrained(
             place, device=device or default_device(), dtype=dtype, output_loading_info=True, **source

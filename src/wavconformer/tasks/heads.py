@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.errors import CheckpointError
+from wavconformer.files import Source
 
 _USES = {
     "Wav2Vec2ConformerForCTC": "it writes what is said. Give it to `wavconformer transcribe`",
@@ -16,6 +18,13 @@ _USES = {
     ),
     "Wav2Vec2ConformerForXVector": "it tells speakers apart by their vectors. Give it to `wavconformer verify`",
 }
+
+
+def architecture_of(source: Source) -> str:
+    """The name of the class that a checkpoint is for. Raises as `Wav2Vec2ConformerConfig.from_source` does."""
+    from wavconformer.auto import model_class
+
+    return model_class(Wav2Vec2ConformerConfig.from_source(source), source).__name__
 
 
 def refuse_other_head(place: str | os.PathLike[str], architecture: str, *, task: str, head: str) -> None:
