@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
@@ -19,11 +20,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from wavconformer.data.prepare import build_tokenizer
 from wavconformer.errors import DataError
 from wavconformer.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny-en"))  # whose parts and voices these are
 from parts import Take, check_heading, finish, make_parts, number_of, part_count, telling, write_part
+from sentences import texts_of
 from voices import Manner, Speaker, Voice, expected_seconds, manner, require
 
 VERSION = 1
@@ -55,11 +58,7 @@ class Line:
 
 def sentences(seed: int, folder: Path = FORTUNES) -> list[str]:
     """Distinct clauses in small letters, in random order. Raises DataError where Debian's package isn't there."""
-    files = [path for path in sorted(folder.glob("*")) if not path.suffix and path.name not in _NO_PROSE]
-    if not files:
-        raise DataError(f"There are no German fortunes in '{folder}': apt-get install fortunes-de.")
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
-    sayings = (saying for text in texts for saying in text.split("\n%\n"))
+    sayings = (saying for text in texts_of(folder, _NO_PROSE, "fortunes-de") for saying in text.split("\n%\n"))
     found = list(dict.fromkeys(clause for saying in sayings for clause in clauses(saying)))
     random.Random(f"{seed} sentences").shuffle(found)
     return found
@@ -121,9 +120,8 @@ def make(out: Path, hours: float, seed: int, workers: int, console: Console | No
     make_parts(_make_part, out, sets, seed, workers, console)
     for name, lines in sets.items():
         finish(out / name, part_count(lines))
-    letters = sorted({letter for line in sets["train"] for letter in line.text} - {" "})
-    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *letters]
-    write_json(out / "vocab.json", {token: number for number, token in enumerate(tokens)})
+    letters = Counter(letter for line in sets["train"] for letter in line.text)
+    write_json(out / "vocab.json", build_tokenizer(letters).get_vocab())
     return {name: len(lines) for name, lines in sets.items()}
 
 

@@ -8,7 +8,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from wavconformer.errors import DataError
@@ -90,14 +90,23 @@ def bible() -> Iterator[str]:
 
 def fortunes(folder: Path = FORTUNES) -> Iterator[str]:
     """The prose of Debian's fortunes, without the names of who said it."""
-    every = sorted(path for path in folder.glob("*") if path.is_file())  # other languages have folders of their own
-    files = [path for path in every if not path.suffix and path.name not in _NO_PROSE]
-    if not files:
-        raise DataError(f"There are no fortunes in '{folder}': apt-get install fortunes fortunes-min.")
-    for path in files:
-        for saying in re.split(r"^%$", path.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE):
+    for text in texts_of(folder, _NO_PROSE, "fortunes fortunes-min"):
+        for saying in re.split(r"^%$", text, flags=re.MULTILINE):
             said = re.split(r"^\s*--", saying, maxsplit=1, flags=re.MULTILINE)[0]
             yield from re.split(r"\n\s*\n", said)
+
+
+def texts_of(folder: Path, left_out: Container[str], packages: str) -> Iterator[str]:
+    """The files of a folder of Debian's fortunes, but those of these names.
+
+    Raises DataError, with the packages to install, where there is nothing.
+    """
+    every = sorted(path for path in folder.glob("*") if path.is_file())  # other languages have folders of their own
+    files = [path for path in every if not path.suffix and path.name not in left_out]
+    if not files:
+        raise DataError(f"There are no fortunes in '{folder}': apt-get install {packages}.")
+    for path in files:
+        yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def open_sentences(seed: int) -> tuple[list[str], list[str]]:
