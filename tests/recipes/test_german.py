@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from tests.recipes.scripts import RECIPES, load
 
 from wavconformer.errors import DataError
 from wavconformer.training.recipe import read_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "german"
-sys.path.insert(0, str(RECIPE.parent / "tiny-en"))  # a recipe is a folder of scripts, no package
+RECIPE = RECIPES / "german"
 
-
-def load(name):
-    """A script of this recipe under a name that no other recipe's has."""
-    spec = importlib.util.spec_from_file_location(f"german_{name}", RECIPE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-corpus = load("corpus")
+corpus = load("german", "corpus")
 
 
 @pytest.fixture

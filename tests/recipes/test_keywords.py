@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.recipes.scripts import RECIPES, load
 
 from wavconformer.data.corpus import Corpus
 from wavconformer.data.utterance import load_utterance
 from wavconformer.training.recipe import read_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "keywords"
+RECIPE = RECIPES / "keywords"
 RATE = 16_000
 
 
-def script():
-    """recipes/keywords/corpus.py, under a name of its own: another recipe has a corpus.py, too."""
-    spec = importlib.util.spec_from_file_location("keywords_corpus", RECIPE / "corpus.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-corpus = script()
+corpus = load("keywords", "corpus")
 
 import parts  # noqa: E402
 import words  # noqa: E402

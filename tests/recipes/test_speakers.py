@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.recipes.scripts import RECIPES, load
 
 from wavconformer.data.corpus import Corpus
 from wavconformer.data.utterance import load_utterance
 from wavconformer.training.recipe import read_recipe
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "speakers"
+RECIPE = RECIPES / "speakers"
 sys.path.insert(0, str(RECIPE.parent / "tiny-en"))  # a recipe is a folder of scripts, no package
 sys.path.insert(0, str(RECIPE))
 
@@ -25,16 +24,7 @@ from voices import Manner, Voice  # noqa: E402
 RATE = 16_000
 
 
-def load(name):
-    """A script of this recipe under a name that no other recipe's has."""
-    spec = importlib.util.spec_from_file_location(f"speakers_{name}", RECIPE / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-corpus = load("corpus")
+corpus = load("speakers", "corpus")
 
 
 @pytest.fixture
