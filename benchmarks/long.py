@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -159,6 +159,11 @@ def aligned(alone: list[Word], whole: list[Word]) -> Iterator[Pair]:
             yield from (Pair(None, word) for word in theirs)
 
 
+def alike(pairs: Iterable[Pair]) -> list[tuple[Word, Word]]:
+    """The words that both ways read alike."""
+    return [(one.alone, one.long) for one in pairs if one.alone and one.long and one.alone.text == one.long.text]
+
+
 def at_seams(pairs: list[Pair], places: list[float]) -> dict[str, int]:
     """Words near the places: how many there are, how many of them differ, are lost, added, or there twice.
 
@@ -257,25 +262,19 @@ def report(folder: Path, path: Path, model: str | None, cutting: Cutting, uttera
     for name, chosen in (("in a pause", in_pauses), ("in speech", in_speech)):
         print(f"{len(chosen)} seams {name}, within {NEAR} s of them: {at_seams(pairs, chosen)}")
 
-    same = [pair for pair in pairs if pair.alone and pair.long and pair.alone.text == pair.long.text]
-    starts = [pair.long.start - pair.alone.start for pair in same if pair.long and pair.alone]
-    print(f"word starts, whole against alone: {spread(starts)}")
+    print(f"word starts, whole against alone: {spread([heard.start - word.start for word, heard in alike(pairs)])}")
     first: list[float] = []
     begins = {id(words[0]): utterance for words, utterance in zip(alone, utterances, strict=True) if words}
-    for pair in same:
-        if (utterance := begins.get(id(pair.alone))) and pair.long:
+    for word, heard in alike(pairs):
+        if utterance := begins.get(id(word)):
             waveform = audio[utterance.start : utterance.stop].astype(np.float32)
-            first.append(pair.long.start - (utterance.start + onset(waveform)) / RATE)
+            first.append(heard.start - (utterance.start + onset(waveform)) / RATE)
     texts = [utterance.text for utterance in utterances]
     lines = align(path, texts, model=transcriber, **asdict(cutting)).lines
     forced = [
         Word(word.text, word.start, word.end) for line in lines for word in line.words if not word.is_interpolated
     ]
-    starts = [
-        pair.long.start - pair.alone.start
-        for pair in aligned(forced, whole)
-        if pair.alone and pair.long and pair.alone.text == pair.long.text
-    ]
+    starts = [heard.start - word.start for word, heard in alike(aligned(forced, whole))]
     print(f"word starts, whole against the known texts' alignment: {spread(starts)}")
     print(f"first words, start in the whole against the known join and the utterance's onset: {spread(first)}")
 

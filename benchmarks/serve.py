@@ -191,8 +191,8 @@ def load(arguments: argparse.Namespace, files: list[Path]) -> None:
         ordered = sorted(latencies)
         print(f"latency p50 {statistics.median(ordered):.3f} s, p95 {ordered[int(len(ordered) * 0.95)]:.3f} s")
         quarter = len(memory) // 4
-        print(f"memory MiB: at a quarter {memory[quarter]:.0f}, at the end {memory[-1]:.0f}, most {max(memory):.0f}; "
-              f"{it.decoders}")  # fmt: skip
+        sizes = f"at a quarter {memory[quarter]:.0f}, at the end {memory[-1]:.0f}, most {max(memory):.0f}"
+        print(f"memory MiB: {sizes}; {it.decoders}")
 
         barrier, burst = threading.Barrier(arguments.burst), Counter[object]()
 

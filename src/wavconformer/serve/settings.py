@@ -18,6 +18,12 @@ def default_folder() -> Path:
     return Path(state) / "wavconformer"
 
 
+_POSITIVE = (
+    *("timeout_seconds", "megabytes", "minutes", "upload_megabytes", "stall_seconds", "job_megabytes", "job_hours"),
+    *("folder_megabytes", "stream_minutes", "decoder_megabytes", "grace_seconds", "keep_days"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Of one server. Whatever it holds for its clients is bounded by one of these.
@@ -80,16 +86,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < bound:
                 raise ConfigError(f"{name} is {value}, but must be at least {bound}.")
-        positive = ("timeout_seconds", "megabytes", "minutes", "upload_megabytes", "stall_seconds", "job_megabytes")
-        for name in (
-            *positive,
-            "job_hours",
-            "folder_megabytes",
-            "stream_minutes",
-            "decoder_megabytes",
-            "grace_seconds",
-            "keep_days",
-        ):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be positive.")
 
