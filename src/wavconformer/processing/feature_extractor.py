@@ -56,6 +56,8 @@ class Wav2Vec2FeatureExtractor:
     - lists of tensors and 2-D tensors are batches, like lists of arrays and 2-D arrays;
     - with left padding and a mask, the real samples are normalised, not the first ones of the padded row;
     - rows of unequal lengths with return_tensors='np' are refused (there: an array of objects);
+    - with a mask, rows of which some are longer than padding='max_length' makes the others are normalised each by
+      itself (there: numpy's error);
     - a call takes the arguments that it lists (there it drops others without a word).
     """
 
