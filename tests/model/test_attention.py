@@ -142,3 +142,35 @@ def test_dropout_acts_in_training_alone() -> None:
             output_attentions=True,
         )
         assert 0.4 < (weights == 0).float().mean() < 0.6
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_half_precision_is_trained_by_the_parts_of_attention(position, monkeypatch):
+    model = build("Model", position_embeddings_type=position, feat_extract_norm="layer")
+    values, mask = pad([noise(8000), noise(5000)])
+    fused = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def gradient(*, half: bool) -> Tensor:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            output = model(values, attention_mask=mask).last_hidden_state
+        output.float().square().sum().backward()
+        return model.encoder.layers[0].self_attn.linear_v.weight.grad.clone()
+
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "scaled_dot_product_attention",
+        lambda *given, **options: fused.append(1) or attend(*given, **options),
+    )
+    expected = gradient(half=False)
+    assert len(fused) == 2  # in each block
+    parts = gradient(half=True)
+    assert len(fused) == 2
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(values, attention_mask=mask)
+    assert len(fused) > 2
+    monkeypatch.setattr(attention, "HALF_SCORES", 0)
+    both = {"parts": parts, "fused": gradient(half=True)}
+    errors = {name: ((found - expected).norm() / expected.norm()).item() for name, found in both.items()}
+    assert errors["parts"] <= max(0.03, 1.5 * errors["fused"]), errors

@@ -28,6 +28,9 @@ LEAST_BLOCK = 128
 # better shape for both products than few of all, and oneDNN can do the position product.
 HEAD_SCORES = 400_000
 HEAD_QUERY_BLOCK = 1024
+# Up to so many scores (16 MB), fused attention in half precision on a CPU is slower in training than its parts: up to
+# four times where utterances are short.
+HALF_SCORES = 8_000_000
 # Projected positions are kept between calls for at most a minute of frames: 24 MB a layer of the large shape then.
 KEPT_FRAMES = 3000
 
@@ -134,7 +137,11 @@ class SelfAttention(nn.Module):
         return self._attend_unseen(q, k, v, keys), None
 
     def _attend_unseen(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Fused attention."""
+        """Fused attention, or what is faster."""
+        if _is_fused_slow(q, v):
+            if bias is not None and bias.dtype is torch.bool:
+                bias = q.new_zeros(()).masked_fill(~bias, -math.inf)
+            return self._attend_visibly(q, k, v, bias)[0]
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
 
@@ -276,6 +283,12 @@ class RelativeSelfAttention(SelfAttention):
         # One query: the row isn't skewed, and a width of T - 1 would cut its last key off.
         rows = skewed.view(*q.shape[:2], count, width - 1).narrow(3, 0, frames) if count > 1 else scores
         return rows if keys is None else rows.masked_fill(~keys, -math.inf)
+
+
+def _is_fused_slow(q: Tensor, v: Tensor) -> bool:
+    """Whether fused attention is slower than its parts, with a backward pass."""
+    is_half = v.device.type == "cpu" and v.dtype in (torch.bfloat16, torch.float16)
+    return is_half and torch.is_grad_enabled() and q.shape[:3].numel() * v.shape[2] <= HALF_SCORES
 
 
 def _block_size(q: Tensor) -> tuple[int, int]:
