@@ -367,6 +367,9 @@ def test_an_edited_manifest_is_read_anew(source, tmp_path):
     path.write_text('{"id": "a", "audio": "a.wav"}\n')
     with pytest.raises(DataError, match="no prepared utterance, with its length in 'seconds'"):
         Corpus.open(path)
+    path.write_text('{"id": "a", "audio": "a.wav", "seconds": NaN}\n')
+    with pytest.raises(DataError, match="no prepared utterance, with its length in 'seconds'"):
+        Corpus.open(path)
     with pytest.raises(DataError, match="is no prepared manifest: run `wavconformer prepare"):
         Corpus.open(source)
 

@@ -269,6 +269,26 @@ def test_what_cannot_be_used_is_skipped_and_told(tmp_path, config):
     assert (len(empty), empty.inputs, empty.seconds, len(empty.skipped)) == (0, {}, 0.0, 2)
 
 
+def test_lines_of_a_manifest_that_cannot_be_read_are_skipped_and_told(tmp_path, config):
+    for name in "abc":
+        write_audio(tmp_path / f"{name}.wav", 1.0)
+    rows = [{"id": name, "audio": f"{name}.wav", "text": "A"} for name in "abc"]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "all.jsonl", tmp_path / "ready", workers=0)
+    manifest = tmp_path / "ready" / "manifest.jsonl"
+    lines = manifest.read_text().splitlines()
+    lines[1] = json.dumps({"id": "b", "seconds": 1.0})
+    manifest.write_text("\n".join(lines) + "\n")
+    recipe = Recipe(data=Data(train=(str(tmp_path / "ready"),)), trainer=Trainer(workers=0))
+    examples = batches_of(recipe, config).examples
+    batch = examples.batch(0, range(3))
+    assert batch.ids == ("a", "c")
+    (skipped,) = batch.skipped
+    assert skipped.id == "utterance 1" and f"'{manifest}', utterance 1" in skipped.reason
+    manifest.unlink()  # as when a network's disk goes away
+    assert all("can't be read any more" in one.reason for one in examples.batch(0, range(3)).skipped)
+
+
 def test_labels_that_are_none_of_the_classes_are_skipped(corpus, config):
     recipe = recipe_of(corpus, "sequence")
     recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, labels=("yes", "maybe")))
@@ -503,3 +523,14 @@ def test_workers_outlive_the_signals_that_end_a_run(corpus, config):
         os.kill(worker.pid, signal.SIGTERM)
     assert len(next(stream)) and len(first)
     stream.close()
+
+
+def test_closing_ends_workers_whatever_still_refers_to_them(corpus, config):
+    batches = batches_of(recipe_of(corpus, workers=1), config)
+    training, held_out = iter(batches), batches.once()
+    assert len(next(training)) and len(next(held_out))
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert not multiprocessing.active_children()
+    training.close()
+    held_out.close()

@@ -30,7 +30,8 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """The checkpoints, the oldest first."""
-        return sorted(path for path in self.folder.glob(f"{_NAME}*") if path.is_dir())
+        found = (path for path in self.folder.glob(f"{_NAME}*") if _step(path) is not None and path.is_dir())
+        return sorted(found, key=lambda path: _step(path) or 0)  # by number: 1000000 is behind 999999
 
     def latest(self) -> Path | None:
         """The newest checkpoint."""
@@ -107,6 +108,12 @@ class Checkpoints:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return path
+
+
+def _step(path: Path) -> int | None:
+    """The step in a checkpoint's name; None for another name, such as a copy's."""
+    number = path.name.removeprefix(_NAME)
+    return int(number) if number.isdecimal() else None
 
 
 def is_disk_full(error: BaseException) -> bool:

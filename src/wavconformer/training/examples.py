@@ -134,12 +134,14 @@ class Examples:
         """The batch of the utterances with those numbers, in that epoch."""
         examples, skipped = [], []
         for group in self._groups(epoch, [int(number) for number in numbers]):
-            utterances = [self.corpus[number] for number in group]
+            names = [f"utterance {number}" for number in group]
             random = np.random.default_rng((self.seed, epoch, group[0]))
             try:
+                utterances = [self.corpus[number] for number in group]
+                names = [utterance.id for utterance in utterances]
                 examples.append(self._example(utterances, random))
-            except (AudioError, _Unusable) as error:
-                skipped += [Skipped(utterance.id, str(error)) for utterance in utterances]
+            except (AudioError, DataError, _Unusable) as error:
+                skipped += [Skipped(name, str(error)) for name in names]
         return Batch(
             inputs=self._inputs(examples) if examples else {},
             ids=tuple(example.utterance.id for example in examples),
