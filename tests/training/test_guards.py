@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +101,21 @@ def test_ten_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tones, tmp
     saved = load_file(tmp_path / "checkpoint-000006" / "model.safetensors")
     assert all(value.isfinite().all() for value in saved.values())
     assert sum(line["kind"] == "skipped" for line in read_metrics(tmp_path)) == 10
+
+
+@pytest.mark.parametrize("end", ["last", "SIGTERM"])
+def test_a_run_that_ends_with_an_update_left_out_keeps_those_before(tones, tmp_path, end):
+    class Last(Overflow):
+        def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+            if step == 1 and end == "SIGTERM":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().before_update(loop, step)
+
+    outcome = Loop(recipe_of(tones, tmp_path, config=STILL, max_steps=3 if end == "last" else 9), Last()).run()
+    assert (outcome.step, outcome.stopped_by) == (3, None if end == "last" else "SIGTERM")
+    (said,) = [line for line in read_metrics(tmp_path) if line["kind"] == "skipped"]
+    assert said["step"] == 3
+    assert names(tmp_path) == ["checkpoint-000003"]
 
 
 def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
@@ -242,6 +260,50 @@ def test_a_disk_that_fills_up_between_checkpoints(tones, tmp_path):
     with pytest.raises(TrainingError, match="is full, at update 5") as caught:
         Loop(recipe_of(tones, tmp_path, save_every=2), FullLog()).run()
     assert "checkpoint-000005' is kept" in str(caught.value)
+
+
+class Killer(Task):
+    """Ends a process that loads data, as the kernel does where memory is short."""
+
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        if step == 4:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        return {}
+
+
+def test_a_data_worker_that_is_killed_stops_the_run(tones, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        Loop(recipe_of(tones, tmp_path, workers=2, max_steps=100_000, save_every=2), Killer()).run()
+    for said in ("A process that loads data has ended", "memory", "lower trainer.workers", "is kept", "--resume"):
+        assert said in str(caught.value)
+    assert names(tmp_path)[-1] >= "checkpoint-000004"
+    assert not multiprocessing.active_children()
+
+
+# A run that ends by an error that nobody foresaw, while its workers are at work.
+UNFORESEEN = """
+import sys
+from wavconformer.training.loop import Loop, Task
+from wavconformer.training.recipe import read_recipe
+
+class Broken(Task):
+    def before_update(self, loop, step):
+        if step == 2:
+            raise RuntimeError("out of memory")
+        return {}
+
+if __name__ == "__main__":
+    Loop(read_recipe(sys.argv[1]), Broken()).run()
+"""
+
+
+def test_an_error_that_nobody_foresaw_ends_the_process(tones, tmp_path):
+    """Workers ignore SIGTERM, by which Python ends those that are left at its exit, and would wait for for ever."""
+    recipe = write_recipe(recipe_of(tones, tmp_path / "run", workers=2), tmp_path)
+    (tmp_path / "script.py").write_text(UNFORESEEN)
+    arguments = [sys.executable, tmp_path / "script.py", recipe]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and done.stderr.rstrip().endswith("RuntimeError: out of memory")
 
 
 # What a user types, on a disk of its own: a run until it is full; room; the same with --resume.

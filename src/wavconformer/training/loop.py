@@ -133,6 +133,8 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stop = stack.enter_context(stop_signals())
+            for batches in filter(None, (self.batches, self.held_out)):
+                stack.callback(batches.close)
             stack.enter_context(warnings.catch_warnings())
             # Of the depthwise convolutions, whose gradients are copied all the same.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
@@ -150,6 +152,13 @@ class Loop:
                 if not is_disk_full(error) or not self.processes.is_main:
                     raise
                 raise self._without_room() from error
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                raise TrainingError(
+                    f"A process that loads data has ended behind update {self.step}: {error} Perhaps memory was short: "
+                    f"lower trainer.workers or trainer.batch_seconds. {self.checkpoints.kept()} Go on with --resume."
+                ) from error
             if stopped_by is not None:
                 return Outcome(self.folder, self.step, None, self.best.metrics, stopped_by)
             return self._finish()
@@ -179,8 +188,11 @@ class Loop:
             members = [next(batches) for _ in range(self.batches.members)]
             stopped = self._update(members, is_stopped=stop.name is not None)
             self.step += 1
-            good = self._is_between = self.non_finite.in_a_row == 0
             is_last = self.step == trainer.max_steps
+            good = self.non_finite.in_a_row == 0
+            if not good and (is_last or stopped):  # what the updates before came to isn't to be lost
+                good = self.learner.is_sound()
+            self._is_between = good
             if self.step % self.recipe.logging.every == 0 or is_last:
                 self._log_window()
             self.view.step(self.step, self.window.shown)
@@ -281,7 +293,7 @@ class Loop:
                 self.log.write("valid", self.step, metrics)
             shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "utterances")
             self.view.say(f"held out, update {self.step}: {shown}")
-        if not self.best.improves(metrics):
+        if not self.best.improves(metrics, self.step):
             return False
         path = self._save()
         if self.processes.is_main:

@@ -38,20 +38,24 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Best:
-    """The best evaluation of a run so far. name: what it is told by. score: the lower the better; metrics: all."""
+    """The best evaluation of a run so far.
+
+    name: what it is told by. score: the lower the better; metrics: all. step: updates before it.
+    """
 
     name: str
     score: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    step: int | None = None
 
-    def improves(self, metrics: dict[str, float]) -> bool:
+    def improves(self, metrics: dict[str, float], step: int) -> bool:
         """Whether an evaluation is better than all before it, whose place it then takes."""
         if self.name not in metrics:
             return False
         score = -metrics[self.name] if self.name == "accuracy" else metrics[self.name]
         if not np.isfinite(score) or (self.score is not None and score >= self.score):
             return False
-        self.score, self.metrics = score, metrics
+        self.score, self.metrics, self.step = score, metrics, step
         return True
 
 
