@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import json
@@ -131,6 +132,16 @@ def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
     lines = read_lines(tmp_path / "lenient" / "skipped.jsonl")
     assert len(lines) == 5 and {line["id"] for line in lines} == {"u3"}  # five epochs
     assert [line["skipped"] for line in read_metrics(tmp_path / "lenient") if "skipped" in line][-1] == 5
+
+
+def test_held_out_utterances_that_are_skipped_are_told_once(tones, tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", u3="ABC" * 20, u5="xyz")
+    recipe = recipe_of(tones, tmp_path / "run", valid=True, max_steps=4, eval_every=2)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, valid=(str(corpus),)))
+    told = shown(recipe, Task())
+    assert told.count("of the held-out data is skipped") == 1 and told.count("skipped 2, loss") == 2
+    lines = read_lines(tmp_path / "run" / "skipped.jsonl")
+    assert {line["id"] for line in lines} == {"u3", "u5"} and all(line["held_out"] for line in lines)
 
 
 def test_a_batch_that_nothing_is_left_of_is_passed_over(tmp_path):

@@ -116,6 +116,7 @@ class Loop:
             restore_state(latest, self)
         self.window = Window()
         self._begun = 0.0
+        self._held_out_told = False
         self._is_between = False  # two updates: whether what there is can be saved
         self.view: View = Silent()
         self.log: MetricsLog | None = None
@@ -270,6 +271,17 @@ class Loop:
                     self.skipped.write(self.step + 1, {"id": one.id, "reason": one.reason})
         self.share.count(utterances, skips)
 
+    def _note_held_out(self, skipped: list[Skipped]) -> None:
+        """Tells once which utterances the evaluations do without."""
+        if not skipped or self.skipped is None or self._held_out_told:
+            return
+        self._held_out_told = True
+        self.view.say(
+            f"'{skipped[0].id}' of the held-out data is skipped: {skipped[0].reason}. {SKIPPED_FILE} lists all such."
+        )
+        for one in skipped:
+            self.skipped.write(self.step, {"id": one.id, "reason": one.reason, "held_out": True})
+
     def _log_window(self) -> None:
         metrics = self.window.close(self.objective)
         if not metrics:
@@ -287,12 +299,13 @@ class Loop:
         """Evaluates on the held-out data; a better result is saved. Whether it was."""
         assert self.held_out is not None
         with self.learner.averaged():
-            metrics = validate(self.objective, self.held_out, self.start, self.processes)
+            metrics, skipped = validate(self.objective, self.held_out, self.start, self.processes)
             self.learner.make_ready(self.step)
             if self.log is not None:
                 self.log.write("valid", self.step, metrics)
             shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "utterances")
             self.view.say(f"held out, update {self.step}: {shown}")
+        self._note_held_out(skipped)
         if not self.best.improves(metrics, self.step):
             return False
         path = self._save()

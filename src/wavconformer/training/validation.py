@@ -71,8 +71,10 @@ class Held:
     usage: Any = None  # (G, E) how often each code was chosen
 
 
-def validate(objective: Objective, batches: Batches, start: Start, processes: Processes) -> dict[str, float]:
-    """Losses and scores of the model on held-out data, all processes together, the same in each."""
+def validate(
+    objective: Objective, batches: Batches, start: Start, processes: Processes
+) -> tuple[dict[str, float], list[Skipped]]:
+    """Losses and scores on held-out data, all processes together, the same in each; and what was skipped."""
     held = Held()
     was_training = objective.training
     objective.eval()
@@ -88,11 +90,11 @@ def validate(objective: Objective, batches: Batches, start: Start, processes: Pr
     sums = _added([share.sums for share in shares])
     counts = _added([share.counts for share in shares])
     metrics: dict[str, float] = {"utterances": sum(share.utterances for share in shares)}
-    skipped = sum(len(share.skipped) for share in shares)
+    skipped = [one for share in shares for one in share.skipped]
     if skipped:
-        metrics["skipped"] = skipped
+        metrics["skipped"] = len(skipped)
     if not metrics["utterances"]:
-        return metrics
+        return metrics, skipped
     weights = objective.weights
     terms = {
         term: value / max(counts[objective.divisors[term]], 1.0) for term, value in sums.items() if term in weights
@@ -106,7 +108,7 @@ def validate(objective: Objective, batches: Batches, start: Start, processes: Pr
         metrics["perplexity"] = code_perplexity(sum(share.usage for share in shares if share.usage is not None))
     else:
         metrics |= _SCORES[start.recipe.task](items, start)
-    return metrics
+    return metrics, skipped
 
 
 def code_perplexity(usage: Any) -> float:
