@@ -147,9 +147,7 @@ def test_killed_before_it_said_which_is_best(tones, tmp_path, monkeypatch):
             finetune(recipe)
     checkpoints = Checkpoints(tmp_path, 2)
     assert checkpoints.best() is None and checkpoints.latest() == tmp_path / "checkpoint-000004"
-    monkeypatch.setattr(
-        "wavconformer.training.loop.validate", lambda *given: ({"loss": 1e9}, [])
-    )
+    monkeypatch.setattr("wavconformer.training.loop.validate", lambda *given: ({"loss": 1e9}, []))
     outcome = finetune(recipe, resume=True)
     assert checkpoints.best() == tmp_path / "checkpoint-000004"
     assert outcome.scores["loss"] < 1e9
