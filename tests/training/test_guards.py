@@ -20,7 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.training.synthetic import STILL, make_corpus, recipe_of
 
-from wavconformer import DataError
+from wavconformer import ConfigError, DataError
 from wavconformer.errors import TrainingError
 from wavconformer.training.guards import SkippedShare, check_collapse
 from wavconformer.training.loop import Loop, Task
@@ -344,6 +344,16 @@ def test_a_disk_that_is_full_in_earnest(tones, tmp_path):
     assert "checkpoint-000001' is kept. Make room, and go on with --resume." in said
     assert "Traceback" not in said
     assert gone_on.split()[0] == "0" and {"checkpoint-000003", "model", "curves.png"} <= set(gone_on.split())
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "tensorboard"])
+def test_what_is_not_installed_is_told_before_the_first_update(tones, tmp_path, monkeypatch, name):
+    recipe = recipe_of(tones, tmp_path)
+    recipe = dataclasses.replace(recipe, logging=dataclasses.replace(recipe.logging, tensorboard=True))
+    monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
+    with pytest.raises(ConfigError, match=rf"needs? {name} .*pip install 'wavconformer\[train\]'"):
+        Loop(recipe, Task()).run()
+    assert not names(tmp_path) and not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_other_errors_of_the_disk_are_told_as_they_are(tones, tmp_path, monkeypatch):

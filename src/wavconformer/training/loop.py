@@ -24,7 +24,7 @@ from wavconformer.training.checkpoints import Checkpoints, is_disk_full
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.guards import NonFinite, SkippedShare, StopSignal, stop_signals
 from wavconformer.training.learner import Learned, Learner
-from wavconformer.training.metrics import MetricsLog, StepLog, draw_curves
+from wavconformer.training.metrics import MetricsLog, StepLog, draw_curves, require_matplotlib
 from wavconformer.training.processes import Processes
 from wavconformer.training.progress import Silent, View, watching
 from wavconformer.training.randomness import random_state, set_seed
@@ -140,6 +140,7 @@ class Loop:
             # Of the depthwise convolutions, whose gradients are copied all the same.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             if self.processes.is_main:
+                require_matplotlib()
                 write_recipe(self.recipe, self.folder)
                 self.log = MetricsLog(self.folder, tensorboard=self.recipe.logging.tensorboard, step=self.step)
                 stack.callback(self.log.close)
@@ -265,7 +266,9 @@ class Loop:
             found = self.processes.gather(own)
             self.share.note(found)
             if not self.share.skipped:
-                self.view.say(f"'{found[0].id}' is skipped: {found[0].reason}. {SKIPPED_FILE} lists all such.")
+                self.view.say(
+                    f"'{found[0].id}' is skipped: {found[0].reason.rstrip('.')}. {SKIPPED_FILE} lists all such."
+                )
             if self.skipped is not None:
                 for one in found:
                     self.skipped.write(self.step + 1, {"id": one.id, "reason": one.reason})
@@ -277,7 +280,8 @@ class Loop:
             return
         self._held_out_told = True
         self.view.say(
-            f"'{skipped[0].id}' of the held-out data is skipped: {skipped[0].reason}. {SKIPPED_FILE} lists all such."
+            f"'{skipped[0].id}' of the held-out data is skipped: {skipped[0].reason.rstrip('.')}. "
+            f"{SKIPPED_FILE} lists all such."
         )
         for one in skipped:
             self.skipped.write(self.step, {"id": one.id, "reason": one.reason, "held_out": True})
