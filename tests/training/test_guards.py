@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from tests.training.synthetic import STILL, make_corpus, recipe_of
 
 from wavconformer import ConfigError, DataError
-from wavconformer.errors import TrainingError
+from wavconformer.errors import TrainingError, WavConformerError
 from wavconformer.training.guards import SkippedShare, check_collapse
 from wavconformer.training.loop import Loop, Task
 from wavconformer.training.metrics import read_lines, read_metrics
@@ -354,6 +354,15 @@ def test_what_is_not_installed_is_told_before_the_first_update(tones, tmp_path, 
     with pytest.raises(ConfigError, match=rf"needs? {name} .*pip install 'wavconformer\[train\]'"):
         Loop(recipe, Task()).run()
     assert not names(tmp_path) and not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("task", "name"), [("ctc", "jiwer"), ("frame", "pyannote.metrics")])
+def test_scores_that_cannot_be_had_are_told_before_the_first_update(tones, tmp_path, monkeypatch, task, name):
+    best = {"ctc": "wer", "frame": "der"}[task]
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(WavConformerError, match=r"pip install 'wavconformer\[evaluate\]'"):
+        Loop(recipe_of(tones, tmp_path / "run", task=task, valid=True, best=best), Task())
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_errors_of_the_disk_are_told_as_they_are(tones, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ from wavconformer.training.randomness import random_state, set_seed
 from wavconformer.training.recipe import RECIPE_FILE, Recipe, write_recipe
 from wavconformer.training.resuming import check_same, restore_state, saved_step, write_state
 from wavconformer.training.starting import start
-from wavconformer.training.validation import METRICS, Best, validate
+from wavconformer.training.validation import METRICS, Best, require_scorer, validate
 from wavconformer.training.window import Window
 
 MODEL_FOLDER = "model"
@@ -368,3 +368,5 @@ def _check(recipe: Recipe) -> None:
         raise ConfigError(
             f"trainer.best is {recipe.trainer.best}, but the task {recipe.task} is evaluated by {', '.join(known)}."
         )
+    if recipe.data.valid:
+        require_scorer(recipe.task)

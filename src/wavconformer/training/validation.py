@@ -14,13 +14,14 @@ from wavconformer.data.rttm import Turn, stretches
 from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.text import greedy_text
 from wavconformer.scoring.classes import score_classes
-from wavconformer.scoring.diarization import score_diarization
+from wavconformer.scoring.diarization import require_pyannote, score_diarization
 from wavconformer.scoring.verification import det_curve, equal_error_rate
-from wavconformer.scoring.words import Normalisation, score_words
+from wavconformer.scoring.words import Normalisation, require_jiwer, score_words
 from wavconformer.training.batches import Batches
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.objectives import Objective
 from wavconformer.training.processes import Processes
+from wavconformer.training.recipe import Task
 from wavconformer.training.starting import Start
 
 RESAMPLES = 1000  # of the intervals of error rates
@@ -69,6 +70,14 @@ class Held:
     skipped: list[Skipped] = field(default_factory=list)
     utterances: int = 0
     usage: Any = None  # (G, E) how often each code was chosen
+
+
+def require_scorer(task: Task) -> None:
+    """Raises an error where what scores the task is missing: at a run's beginning, not at its first evaluation."""
+    if task == "ctc":
+        require_jiwer()
+    elif task == "frame":
+        require_pyannote()
 
 
 def validate(
