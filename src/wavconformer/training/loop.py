@@ -226,7 +226,7 @@ class Loop:
         divisors = sorted(set(self.objective.divisors.values()))
         skipped = [one for batch in members for one in batch.skipped]
         own: dict[Hashable, float] = {
-            "utterances": sum(map(len, members)),
+            "utterances": sum(batch.utterances for batch in members),
             "skipped": len(skipped),
             "seconds": sum(batch.seconds for batch in members),
             "stopped": is_stopped,
