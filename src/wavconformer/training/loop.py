@@ -18,9 +18,10 @@ import numpy as np
 from rich.console import Console
 
 from wavconformer.errors import ConfigError, TrainingError
+from wavconformer.files import is_disk_full
 from wavconformer.training.batches import Share, training_batches, validation_batches
 from wavconformer.training.card import write_card
-from wavconformer.training.checkpoints import Checkpoints, is_disk_full
+from wavconformer.training.checkpoints import Checkpoints
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.guards import NonFinite, SkippedShare, StopSignal, stop_signals
 from wavconformer.training.learner import Learned, Learner
