@@ -4,8 +4,8 @@
                               [--beam 100] [--names 20] [--limit N]
 
 RECORDINGS is a folder with a transcripts.tsv (columns: file, set, text). Without --lm a language model is made of the
-King James Bible and Debian's fortunes (apt-get install bible-kjv fortunes) and phrases of recipes/tiny-en/commands.py,
-without any sentence that is in RECORDINGS, holds one of them, or is part of one.
+text of recipes/tiny-en/lm_text.py (apt-get install bible-kjv fortunes), without any sentence that is in RECORDINGS,
+holds one of them, or is part of one. `--lm tiny-en` is the one that ships along, of the same text and pruned.
 
 Rare names are words of RECORDINGS that the text of the language model has at most --rare times (by default 3), the
 rarest first; hot words are these. Their recall is the share of their occurrences that is found in the decoded text.
@@ -30,28 +30,22 @@ from numpy.typing import NDArray
 import wavconformer
 from wavconformer.decoding.beam import BeamDecoder, BeamSettings
 from wavconformer.decoding.greedy import greedy
-from wavconformer.decoding.processor_with_lm import beam_decoder
+from wavconformer.decoding.processor_with_lm import beam_decoder, find_language_model
 from wavconformer.decoding.words import words
-from wavconformer.lm import read_lm
 from wavconformer.lm.arpa import write_arpa
 from wavconformer.lm.kneser_ney import Corpus, estimate
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "tiny-en"
-COMMANDS = 100_000  # phrases drawn for the language model
 ORDER = 4
 
 
 def sentences(recordings: Path) -> Iterator[str]:
-    """The text of the language model: nothing of it is in the recordings."""
+    """The text of the language model that ships along, but for what is in the recordings."""
     sys.path.insert(0, str(RECIPE))
-    from commands import phrase
-    from sentences import Exclusion, open_sentences
+    import lm_text
+    from sentences import Exclusion
 
-    exclusion = Exclusion.read([recordings / "transcripts.tsv"])
-    bible, fortunes = open_sentences(0)
-    draw = random.Random("language model")
-    phrases = dict.fromkeys(phrase(draw) for _ in range(COMMANDS))
-    yield from (one for one in [*bible, *fortunes, *phrases] if one not in exclusion)
+    return lm_text.sentences(Exclusion.read([recordings / "transcripts.tsv"]))
 
 
 def log_probs(transcriber: wavconformer.Transcriber, path: Path) -> NDArray[np.float64]:
@@ -98,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recordings", type=Path)
     parser.add_argument("--model", help="folder or Hub repository; the shipped checkpoint by default")
-    parser.add_argument("--lm", type=Path, help="a language model that is there already")
+    parser.add_argument("--lm", help="a language model that is there already: a file, or a checkpoint that has one")
     parser.add_argument("--save-lm", type=Path, help="where to write the one that is made")
     parser.add_argument("--alpha", type=float, default=0.5)
     parser.add_argument("--beta", type=float, default=1.5)
@@ -132,7 +126,7 @@ def main() -> None:
         if arguments.save_lm is not None:
             write_arpa(lm, arguments.save_lm)
     else:
-        lm = read_lm(arguments.lm)
+        lm, _ = find_language_model(arguments.lm)
 
     settings = BeamSettings(
         arguments.beam, alpha=arguments.alpha, beta=arguments.beta, unk_score_offset=arguments.unknown

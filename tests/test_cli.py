@@ -238,12 +238,11 @@ def test_version(run):
     assert run("--version")[:2] == (0, f"wavconformer {__version__}\n")
 
 
-def test_demo_reads_all_samples(run, sample_texts, transcriber):
+def test_demo_reads_all_samples(run, sample_texts):
     code, out, _ = run("demo")
     assert code == 0
     shown = dict(line.split(maxsplit=1) for line in out.splitlines())
-    assert shown == {Path(path).name: transcriber(path).text for path in sample_texts}
-    assert shown["alarm.flac"] == "SET AN ALARM FOR TWENTY THREE MINUTES"
+    assert shown == {Path(path).name: text for path, text in sample_texts.items()}
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def plain():
 def folder(tmp_path, lm):
     """A checkpoint's processor as pyctcdecode lays its language model out."""
     place = tmp_path / "checkpoint"
-    shutil.copytree(ASSETS / "tiny-en", place, ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(ASSETS / "tiny-en", place, ignore=shutil.ignore_patterns("*.safetensors", "language_model"))
     (place / "alphabet.json").write_text(json.dumps({"labels": LABELS, "is_bpe": False}))
     (place / "language_model").mkdir()
     write_arpa(lm, place / "language_model" / "3gram.arpa")
@@ -76,6 +76,17 @@ def test_a_checkpoint_is_named_as_a_language_model(folder, plain, logits):
     shutil.rmtree(folder / "language_model")
     with pytest.raises(CheckpointError, match=r"has no language_model/: give the file of a language model"):
         beam_decoder(plain.tokenizer, folder)
+
+
+def test_the_model_that_ships_has_a_language_model(plain, logits, run, sample_texts):
+    decoder = beam_decoder(plain.tokenizer, "tiny-en")
+    assert decoder.lm.order == 3
+    assert decoder.settings.alpha == 0.7
+    # One of letters alone gets a processor for letters alone.
+    assert not isinstance(AutoProcessor.from_pretrained("tiny-en"), wavconformer.Wav2Vec2ProcessorWithLM)
+    code, out, _ = run("transcribe", *sample_texts, "--lm", "tiny-en")
+    assert code == 0
+    assert [line.split("\t")[1] for line in out.splitlines()] == list(sample_texts.values())
 
 
 def test_the_command_takes_a_checkpoint_as_a_language_model(folder, sample, run, monkeypatch):

@@ -22,6 +22,7 @@ sys.path.insert(0, str(RECIPE))  # a recipe is a folder of scripts, no package
 
 import commands  # noqa: E402
 import corpus  # noqa: E402
+import lm_text  # noqa: E402
 import parts  # noqa: E402
 import sentences  # noqa: E402
 import surroundings  # noqa: E402
@@ -338,3 +339,18 @@ def test_the_recipe_is_one_and_its_vocabulary_has_the_letters():
     letters = read_tokenizer(str(Path(__file__).parents[2] / recipe.data.vocabulary))
     assert sorted(letters.get_vocab()) == sorted([*"ABCDEFGHIJKLMNOPQRSTUVWXYZ'|", "<pad>", "<s>", "</s>", "<unk>"])
     assert recipe.task == "ctc" and recipe.data.train and recipe.augmentation.noise
+
+
+# --- the language model
+
+
+def test_the_text_of_the_language_model_has_each_sentence_once_and_none_that_is_excluded(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        lm_text, "open_sentences", lambda seed: (["AND GOD SAID LET THERE BE LIGHT"], ["NEVER SAY NEVER"])
+    )
+    (tmp_path / "heard.txt").write_text("let there be light\n")
+    lm_text.main(tmp_path / "text", [tmp_path / "heard.txt"], commands=50)
+    lines = (tmp_path / "text").read_text().splitlines()
+    assert lines[0] == "NEVER SAY NEVER"
+    assert 40 < len(lines) <= 51
+    assert len(set(lines)) == len(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -43,16 +44,17 @@ def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher
         frames = output_frames(length, transcriber.model.config)
         np.testing.assert_allclose(scores[:frames], expected[:frames], atol=1e-4)
     batcher.close()
-    assert sorted(size for size, _, _ in batches) == [2, 3]
+    assert [size for size, _, _ in batches] == [5]
     assert sum(seconds for _, seconds, _ in batches) == pytest.approx(sum(lengths) / RATE)
 
 
 @pytest.mark.parametrize(("burden", "sizes"), [(0.0, [1, 1]), (1.0, [2])])
-def test_lengths_go_together_where_one_batch_more_would_cost_more(
+def test_where_padding_is_computed_lengths_go_together_where_one_batch_more_would_cost_more(
     transcriber, batches, random, monkeypatch, burden, sizes
 ):
-    monkeypatch.setattr("wavconformer.serve.batcher._burden", lambda transcriber, clock: burden)
+    monkeypatch.setattr("wavconformer.serve.batcher._burden", lambda transcriber: burden)
     batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
+    batcher._packs = False
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in (2 * RATE, RATE)]
     batcher.scores(waveforms, "it", None, Work())
     batcher.close()
@@ -70,11 +72,30 @@ def test_what_a_batch_costs_by_itself_is_tried_out(transcriber):
     assert _burden(transcriber, clock(*[9.0] * 3, *[9.1] * 3)) == 2.0
 
 
+def test_who_was_answered_may_ask_again_and_go_with_those_that_wait(transcriber, batches, random, monkeypatch):
+    batcher = Batcher(transcriber, window_seconds=0.3, workers=1, on_batch=lambda *batch: batches.append(batch))
+    compute = transcriber.log_probs_of
+    monkeypatch.setattr(transcriber, "log_probs_of", lambda *given: time.sleep(0.6) or compute(*given))
+    waveform = random.normal(0, 0.1, RATE).astype(np.float32)
+
+    def ask(times):
+        for _ in range(times):
+            batcher.scores([waveform], "it", None, Work())
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ask, 2)
+        wait_for(lambda: batcher._running)
+        pool.submit(ask, 1).result()  # its own time to wait is over before the first is computed
+        first.result()
+    batcher.close()
+    assert [size for size, _, _ in batches] == [1, 2]
+
+
 def test_a_full_batch_waits_no_longer(transcriber, random):
     batcher = Batcher(transcriber, window_seconds=3600)
     try:
         waveform = random.normal(0, 0.1, 8 * RATE).astype(np.float32)
-        assert len(batcher.scores([waveform], "it", None, Work())) == 1
+        assert len(batcher.scores([waveform, waveform], "it", None, Work())) == 2
     finally:
         batcher.close()
 

@@ -291,7 +291,8 @@ def _mixed_down(frame: av.AudioFrame) -> Samples:
     else:
         channels = np.frombuffer(planes[0], dtype, frame.samples * count).reshape(-1, count).T
     with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞ and beyond; told of later, with its place
-        mean: Samples = as_float(channels).mean(axis=0)
+        floats = as_float(channels)
+        mean: Samples = floats.mean(axis=0) if count > 1 else floats[0]
     return mean
 
 

@@ -11,6 +11,7 @@ from wavconformer.cli.app import app
 from wavconformer.cli.options import (
     DEVICE,
     ENGINE,
+    LM,
     MODEL,
     QUANTIZATION,
     TARGET_LANG,
@@ -50,7 +51,7 @@ def serve(
     language: Annotated[
         list[str] | None, typer.Option(help="Further language of a model with adapters, that clients may ask for.")
     ] = None,
-    lm: Annotated[Path | None, typer.Option(metavar="FILE", help="Language model for all; see `lm build`.")] = None,
+    lm: Annotated[Path | None, LM] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="Checkpoint for classify, speakers (embed, verify) or diarize."),
@@ -118,14 +119,16 @@ def serve(
         )
     models = dict(_named_model(text) for text in task or ())
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    language_model = None
+    language_model = beam = None
     if lm is not None:
-        from wavconformer.lm import read_lm
+        from wavconformer.decoding.processor_with_lm import find_language_model
 
         with status(f"reading {lm}"):
-            language_model = read_lm(lm)
+            language_model, beam = find_language_model(lm)
     with status("making ready"):
-        service = Service(transcriber, settings, languages=tuple(language or ()), lm=language_model, models=models)
+        service = Service(
+            transcriber, settings, languages=tuple(language or ()), lm=language_model, beam=beam, models=models
+        )
     run(create_app(service), service)
 
 

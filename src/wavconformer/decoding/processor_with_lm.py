@@ -243,15 +243,15 @@ def beam_decoder(
 ) -> BeamDecoder:
     """A decoder for the tokens of a tokenizer.
 
-    lm: a language model, the file of one, or a checkpoint that carries one in language_model/, a folder or a
-        repository of the Hugging Face Hub. settings: by default those that such a checkpoint has, or `BeamSettings()`.
+    lm: a language model, or what `find_language_model` finds one by. settings: by default those that a checkpoint has,
+        or `BeamSettings()`.
     seconds_per_frame: 1 gives the times of words in frames.
     count: how many tokens the model's head has; by default as many as the tokenizer.
 
     Raises as `BeamDecoder` and `read_lm` do, CheckpointError where a checkpoint's language model is missing or broken.
     """
     if isinstance(lm, (str, os.PathLike)):
-        lm, own = _found_language_model(lm)
+        lm, own = find_language_model(lm)
         settings = settings or own
     symbols = symbols_of(tokenizer, count=count or None)
     blank = tokenizer.pad_token_id
@@ -275,13 +275,19 @@ def _read_alphabet(path: Path) -> list[str]:
     return labels
 
 
-def _found_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, BeamSettings | None]:
-    """The language model that a file is or a checkpoint carries, and the settings that the latter has for it."""
+def find_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, BeamSettings | None]:
+    """The language model that a file is or a checkpoint carries, and the settings that the latter has for it.
+
+    name: a file, or a checkpoint with a language_model/: a folder, a repository of the Hugging Face Hub, or one that
+        ships with the package.
+
+    Raises CheckpointError where a checkpoint's language model is missing or broken, and as `read_lm` does.
+    """
     path = Path(name)
-    is_repository = str(name).count("/") == 1 and not path.exists() and path.suffix not in _LM_SUFFIXES
-    if not path.is_dir() and not is_repository:
-        return read_lm(path), None
     source = Source.take(name, {})
+    is_repository = str(name).count("/") == 1 and not path.exists() and path.suffix not in _LM_SUFFIXES
+    if path.is_file() or not (source.folder or is_repository):
+        return read_lm(path), None
     lm, settings = _read_language_model(source)
     if lm is None:
         raise CheckpointError(

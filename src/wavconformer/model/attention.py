@@ -17,6 +17,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.model import reference
 from wavconformer.model.layers import Linear
 from wavconformer.model.linear import linear
+from wavconformer.model.packing import Packing
 
 # Queries that relative attention handles at once: bounds its memory to O(block · T). For long recordings they are
 # fewer, so that a block has no more scores than this (24 MB): a larger matrix is slower to be had than to be filled.
@@ -99,14 +100,19 @@ class SelfAttention(nn.Module):
         self.linear_out = Linear(size, size)
 
     def forward(
-        self, hidden: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
+        self, hidden: Tensor, positions: object, mask: Tensor | Packing | None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) → (B, T, D) and, if asked for, the weights (B, H, T, T).
 
         positions: what the encoder's position module gave. mask: (B, T), True on the keys to attend to.
         """
         q, k, v = self._project(hidden, positions)
-        context, weights = self._attend(q, k, v, positions, mask, output_attentions)
+        weights = None
+        if isinstance(mask, Packing):
+            parts = zip(mask.apart(q, 2), mask.apart(k, 2), mask.apart(v, 2), strict=True)
+            context = mask.together([self._attend(*part, positions, None, False)[0] for part in parts], 2)
+        else:
+            context, weights = self._attend(q, k, v, positions, mask, output_attentions)
         return self.linear_out(context.transpose(1, 2).flatten(2)), weights
 
     def _project(self, hidden: Tensor, positions: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +178,7 @@ class RelativeSelfAttention(SelfAttention):
     ) -> tuple[Tensor, Tensor | None]:
         assert isinstance(positions, Tensor)
         frames = q.shape[2]
-        p = self._project_positions(positions)
+        p = self._project_positions(positions.narrow(0, positions.shape[0] // 2 + 1 - frames, 2 * frames - 1))
         q_u = q + self.pos_bias_u[:, None]
         q_v = (q + self.pos_bias_v[:, None]) * self.scale
         keys = None if mask is None else mask[:, None, None, :]

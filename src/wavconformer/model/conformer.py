@@ -14,6 +14,7 @@ from wavconformer.model.attention import SCHEMES, SelfAttention
 from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, several_processes
 from wavconformer.model.convolution import depthwise_convolution
 from wavconformer.model.layers import DepthwiseConv, LayerNorm, Linear, PointwiseConv
+from wavconformer.model.packing import Packing
 
 # On a CPU, without autograd, the frames that a feed-forward takes at a time: its wide middle then stays in the cache.
 PIECE = 512
@@ -56,17 +57,19 @@ class ConvolutionModule(nn.Module):
         self.activation = activation(config.hidden_act)
         self.dropout = config.conformer_conv_dropout
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | Packing | None) -> Tensor:
         """(B, T, D) → (B, T, D); mask (B, T) is True on real frames."""
         x = F.glu(self.pointwise_conv1(self.layer_norm(x)), dim=-1)
-        if mask is not None:
-            # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
-            x = x.masked_fill(~mask[..., None], 0.0)
         x = self.activation(self._neighbourhood(x, mask))
         return F.dropout(self.pointwise_conv2(x), self.dropout, self.training)
 
-    def _neighbourhood(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _neighbourhood(self, x: Tensor, mask: Tensor | Packing | None) -> Tensor:
         """The depthwise convolution and its batch norm, in eval mode folded into one: (B, T, D) → (B, T, D)."""
+        if isinstance(mask, Packing):
+            return mask.spread(x, self.depthwise_conv.kernel_size[0] // 2, lambda x: self._neighbourhood(x, None))
+        if mask is not None:
+            # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
+            x = x.masked_fill(~mask[..., None], 0.0)
         if self.training or reference.is_plain():
             normed: Tensor = self.batch_norm(self.depthwise_conv(x), mask)
             return normed
@@ -110,9 +113,12 @@ class ConformerBlock(nn.Module):
             self.adapter_layer = None
 
     def forward(
-        self, x: Tensor, positions: object, mask: Tensor | None, output_attentions: bool = False
+        self, x: Tensor, positions: object, mask: Tensor | Packing | None, output_attentions: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, D) → (B, T, D) and, if asked for, the attention weights (B, H, T, T)."""
+        """(B, T, D) → (B, T, D) and, if asked for, the attention weights (B, H, T, T).
+
+        Of a line of utterances, whose Packing stands for the mask, likewise; then there are no weights.
+        """
         x = torch.add(x, self.ffn1(self.ffn1_layer_norm(x)), alpha=0.5)
         context, weights = self.self_attn(self.self_attn_layer_norm(x), positions, mask, output_attentions)
         x = x + F.dropout(context, self.attention_dropout, self.training)
@@ -173,6 +179,8 @@ class ConformerEncoder(nn.Module):
 
         mask: (B, T), True on real frames; None where nothing is padded.
         """
+        if mask is not None and self._may_pack(hidden, output_hidden_states or output_attentions):
+            return self._packed(hidden, Packing(mask.sum(1).tolist(), mask.shape[1])), None, None
         if mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         hidden = F.dropout(hidden, self.dropout, self.training)
@@ -191,6 +199,22 @@ class ConformerEncoder(nn.Module):
             tuple(states) if output_hidden_states else None,
             tuple(weights for weights in attentions if weights is not None) if output_attentions else None,
         )
+
+    def _may_pack(self, hidden: Tensor, is_watched: bool) -> bool:
+        """Whether nobody looks at the layers, none of them trains, and the lengths are at hand."""
+        if is_watched or not reference.is_unseen() or hidden.device.type != "cpu":
+            return False
+        return not any(module.training for module in self.modules())
+
+    def _packed(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """The normed output (B, T, D) of what is real of (B, T, D)."""
+        positions = None if self.embed_positions is None else self.embed_positions(hidden)
+        if isinstance(positions, tuple):
+            positions = tuple(packing.repeat(part) for part in positions)
+        line = packing.pack(hidden)
+        for layer in self.layers:
+            line, _ = layer(line, positions, packing)
+        return packing.unpack(self.layer_norm(line))
 
     def _kept_layers(self, device: torch.device) -> list[bool]:
         """LayerDrop (arXiv 1909.11556): in training a block is skipped now and then.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ from wavconformer.model import reference
 from wavconformer.model.activations import activation
 from wavconformer.model.layers import LayerNorm, Linear, StridedConv
 from wavconformer.model.lengths import conv_length, length_mask
+from wavconformer.model.packing import rounded
 
 # On a CPU, without autograd, the layers go in pieces of time: all of them in pieces of so many of the encoder's frames
 # (20 s), which bounds their memory; and within one the first layers, whose frames are many, in pieces of so many values
 # of their output, which stay in the cache.
-PIECE = 1000
+PIECE = 1024
 FIRST_LAYERS = 2
 FIRST_PIECE = 400_000
 
@@ -95,7 +97,7 @@ class FeatureEncoder(nn.Module):
         """Waveforms (B, S) → features (B, T, C); `lengths` (B,) counts the real samples, None: all."""
         x = input_values[..., None]
         if self._may_go_in_pieces(x):
-            return in_pieces(x, self._layers, PIECE, self._on_piece)
+            return self._in_pieces(x) if lengths is None else self._in_line(x, lengths.tolist())
         for layer in self._layers:
             if lengths is not None:
                 lengths = conv_length(lengths, layer.conv.kernel_size[0], layer.conv.stride[0])
@@ -113,6 +115,28 @@ class FeatureEncoder(nn.Module):
         """Whether no layer looks over the whole time, and nobody looks at the layers."""
         local = not any(isinstance(layer.layer_norm, NormOverTime) for layer in self._layers)
         return reference.is_unseen() and local and x.device.type == "cpu"
+
+    def _in_pieces(self, x: Tensor) -> Tensor:
+        return in_pieces(x, self._layers, PIECE, self._on_piece)
+
+    def _in_line(self, x: Tensor, lengths: list[int]) -> Tensor:
+        """What is real of (B, S, 1) as features (B, T, C), zero on padding.
+
+        The utterances go as one, each some whole frames behind the one before. Frames that see two are left out.
+        """
+        hop, field = hop_and_field(self._layers)
+        counts = [(length - field) // hop + 1 for length in lengths]
+        between = max(0, -((hop - field) // hop))
+        starts = list(accumulate((count + between for count in counts), initial=0))
+        line = x.new_zeros(1, (rounded(starts.pop()) - 1) * hop + field, 1)
+        for row, start, count in zip(x, starts, counts, strict=True):
+            samples = (count - 1) * hop + field
+            line[0, start * hop : start * hop + samples] = row[:samples]
+        made = self._in_pieces(line)[0]
+        features = made.new_zeros(len(counts), (x.shape[1] - field) // hop + 1, made.shape[1])
+        for row, start, count in zip(features, starts, counts, strict=True):
+            row[:count] = made[start : start + count]
+        return features
 
     def _on_piece(self, x: Tensor) -> Tensor:
         first, later = self._layers[:FIRST_LAYERS], self._layers[FIRST_LAYERS:]
@@ -133,14 +157,20 @@ def in_pieces(x: Tensor, layers: list[ConvLayer], frames: int, run: Callable[[Te
     A piece reaches as far into the next as the layers see. Norms and activations then find in the cache what the
     convolution before has just written.
     """
-    hop, field = 1, 1
-    for layer in layers:
-        field += (layer.conv.kernel_size[0] - 1) * hop
-        hop *= layer.conv.stride[0]
+    hop, field = hop_and_field(layers)
     count = (x.shape[1] - field) // hop + 1
     ends = [(start, min(start + frames, count)) for start in range(0, count, frames)]
     pieces = [run(x[:, start * hop : (end - 1) * hop + field]) for start, end in ends]
     return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
+
+
+def hop_and_field(layers: list[ConvLayer]) -> tuple[int, int]:
+    """The samples from one frame of their output to the next, and those that one sees."""
+    hop, field = 1, 1
+    for layer in layers:
+        field += (layer.conv.kernel_size[0] - 1) * hop
+        hop *= layer.conv.stride[0]
+    return hop, field
 
 
 class FeatureProjection(nn.Module):

@@ -1,14 +1,16 @@
-"""The one model, and what the threads of all requests want it to compute: gathered, sorted by length, in batches."""
+"""The one model, and what the threads of all requests want it to compute: gathered, in batches."""
 
 from __future__ import annotations
 
 import copy
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +25,10 @@ from wavconformer.tasks.transcribe import LogProbs, Transcriber
 
 Waveform = NDArray[np.float32]
 
-# oneDNN and PyTorch keep what they have prepared for each shape of a batch, a thousand of them if nothing else is said:
-# about a megabyte each. To prepare one anew takes a millisecond or two.
-_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+# oneDNN and PyTorch keep what they have prepared for each shape of a product, a thousand of them if nothing else is
+# said. Of oneDNN's there are a few hundred for the lengths that a line of packed utterances has; to prepare one anew
+# takes half a millisecond.
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "16"}
 # Waveforms on which it is tried out what a batch costs by itself, in seconds, and the most that it is thought to cost.
 _TRIALS = (0.25, 1.5)
 _MOST_BURDEN = 2.0
@@ -46,9 +49,10 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    A waveform waits `window_seconds` for others; then it goes with those of like length that are there: so like that
-    less is computed for their padding than one batch more would cost. The oldest goes first. On a CPU several batches
-    are computed side by side, each on some of the cores, as `Transcriber.many` does it.
+    A waveform waits `window_seconds` for others, and as long after each answer, as who was answered may ask again. Then
+    it goes with those that are there. The oldest goes first. On a CPU several batches are computed side by side, each
+    on some of the cores, as `Transcriber.many` does it. Elsewhere, and by a graph, padding is computed like sound:
+    there only those of like length go together, so like that their padding costs less than one batch more would.
     """
 
     def __init__(
@@ -80,10 +84,13 @@ class Batcher:
         self._items: list[_Item] = []
         self._changed = threading.Condition()
         self._running = 0
+        self._answered = -math.inf
         self._closed = False
         is_graph = isinstance(transcriber.model, OnnxModel)
         is_cpu = isinstance(transcriber.model, OnnxModel) or transcriber.model.device.type == "cpu"
+        self._packs = is_cpu and not is_graph
         self._most = CPU_SECONDS if is_cpu else ACCELERATOR_SECONDS
+        self._burden = _burden(transcriber)
         count, threads = workers or 1, None
         if is_cpu and not is_graph:
             import torch
@@ -91,13 +98,6 @@ class Batcher:
             cores = torch.get_num_threads()
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
-            torch.set_num_threads(threads)  # as each of ours will
-            try:
-                self._burden = _burden(transcriber, time.thread_time)
-            finally:
-                torch.set_num_threads(cores)
-        else:
-            self._burden = _burden(transcriber, time.monotonic)
         self._threads = [
             threading.Thread(target=self._run, args=(threads,), name=f"batches-{number}", daemon=True)
             for number in range(count)
@@ -158,6 +158,7 @@ class Batcher:
             finally:
                 with self._changed:
                     self._running -= 1
+                    self._answered = time.monotonic()
                     self._changed.notify_all()
 
     def _next(self) -> list[_Item] | None:
@@ -172,7 +173,7 @@ class Batcher:
                     continue
                 oldest = self._items[0]
                 group = self._company(oldest)
-                patience = oldest.arrived + self._window - time.monotonic()
+                patience = max(oldest.arrived, self._answered) + self._window - time.monotonic()
                 if patience > 0 and not self._is_full(group):
                     self._changed.wait(patience)
                     continue
@@ -189,13 +190,18 @@ class Batcher:
         """The waiting items that go with the oldest."""
         able = [item for item in self._items if item.language == oldest.language]
         rate = self._first.sampling_rate
-        groups = batches([len(item.waveform) / rate for item in able], self._most, self._burden)
+        seconds = [len(item.waveform) / rate for item in able]
+        if self._packs:
+            fitting = takewhile(lambda total: total <= self._most, accumulate(seconds))
+            return able[: max(1, len(list(fitting)))]
+        groups = batches(seconds, self._most, self._burden)
         group = next(group for group in groups if 0 in group)
         return [able[number] for number in group]
 
     def _is_full(self, group: list[_Item]) -> bool:
-        longest = max(len(item.waveform) for item in group) / self._first.sampling_rate
-        return longest * (len(group) + 1) > self._most
+        seconds = [len(item.waveform) / self._first.sampling_rate for item in group]
+        held = sum(seconds) if self._packs else max(seconds) * len(seconds)
+        return held + max(seconds) > self._most
 
     def _compute(self, group: list[_Item]) -> None:
         """Gives each its scores, or its error: where a batch fails, each goes alone."""
@@ -247,7 +253,7 @@ class RequestTranscriber(Transcriber):
             raise
 
 
-def _burden(transcriber: Transcriber, clock: Callable[[], float]) -> float:
+def _burden(transcriber: Transcriber, clock: Callable[[], float] = time.monotonic) -> float:
     """What a batch costs, whatever it holds: as much as so many seconds of audio.
 
     A second of this model's audio, and nothing of it, are tried out: weights are read and operators called for each

@@ -14,6 +14,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
+from wavconformer.decoding.beam import BeamSettings
 from wavconformer.errors import WavConformerError
 from wavconformer.lm import LanguageModel
 from wavconformer.serve.admission import Admission
@@ -43,9 +44,10 @@ class Service:
         *,
         languages: tuple[str, ...] = (),
         lm: LanguageModel | None = None,
+        beam: BeamSettings | None = None,
         models: Mapping[str, str] | None = None,
     ) -> None:
-        """languages: further ones of the model's adapters. lm: for the words of every request.
+        """languages: further ones of the model's adapters. lm: for the words of every request, beam: how it is weighed.
 
         models: places of further ones, by kind, as `FurtherModels` takes them.
 
@@ -54,7 +56,7 @@ class Service:
         self.models = FurtherModels(models or {})
         self.settings = settings
         self.metrics = Metrics()
-        self.lm = lm
+        self.lm, self.beam = lm, beam
         self.name = transcriber.name
         self.created = int(time.time())
         self.batcher = Batcher(
@@ -203,7 +205,7 @@ def request_transcriber(
     transcriber = RequestTranscriber(service.batcher, language, work)
     if hotwords or service.lm is not None:
         try:
-            transcriber.decoder = transcriber.beam_decoder(service.lm, hotwords=hotwords or None)
+            transcriber.decoder = transcriber.beam_decoder(service.lm, hotwords=hotwords or None, settings=service.beam)
         except (ValueError, WavConformerError) as error:
             raise refused(str(error), "hotwords") from None
     return transcriber
