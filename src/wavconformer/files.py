@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -175,6 +176,11 @@ class Source:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line without its full stop."""
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room left; libraries put that into words of their own."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
 
 
 def samples(folder: str = "") -> list[Path]:

@@ -388,6 +388,8 @@ def test_tables_of_datasets_that_cannot_be_read(tmp_path):
     (tmp_path / "b.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match="can't be read as parquet"):
         list(open_manifest(tmp_path / "b.parquet"))
+    with pytest.raises(DataError, match=r"b\.parquet' can't be read as parquet"):  # which of the two
+        open_manifest(tmp_path).count()
 
 
 # --- what is none of these

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -299,6 +300,31 @@ def test_an_interrupted_run_goes_on(source, tmp_path, monkeypatch, workers, kind
         assert whole == resumed, name
 
 
+@pytest.mark.parametrize("at", ["shard", "end"])
+def test_a_full_disk_is_told_and_the_run_goes_on(source, tmp_path, monkeypatch, at):
+    prepare(source, tmp_path / "whole", workers=0, pack=True)
+    calls = []
+
+    def full(*given):
+        calls.append(given)
+        if len(calls) > 4 or at == "end":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*given)
+
+    place, name = (preparing.ShardWriter, "write") if at == "shard" else (preparing, "write_index")
+    write = getattr(place, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, full)
+        with pytest.raises(DataError) as caught:
+            prepare(source, tmp_path / "out", workers=0, pack=True)
+    done = 4 if at == "shard" else 12
+    for said in (f"The disk that '{tmp_path / 'out'}' is on is full, after {done} of 12", "the same command again"):
+        assert said in str(caught.value)
+    prepare(source, tmp_path / "out", workers=0, pack=True)
+    for name in ("manifest.jsonl", "audio.000000.tar", "report.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
 def test_a_half_done_run_of_something_else_is_not_mixed_with(source, tmp_path):
     with pytest.raises(Stop):
         prepare(source, tmp_path / "out", workers=0, progress=interrupted_at(2))
@@ -365,6 +391,9 @@ def test_an_edited_manifest_is_read_anew(source, tmp_path):
     with pytest.raises(IndexError):
         both[12]
     path.write_text('{"id": "a", "audio": "a.wav"}\n')
+    with pytest.raises(DataError, match="no prepared utterance, with its length in 'seconds'"):
+        Corpus.open(path)
+    path.write_text('{"id": "a", "audio": "a.wav", "seconds": NaN}\n')
     with pytest.raises(DataError, match="no prepared utterance, with its length in 'seconds'"):
         Corpus.open(path)
     with pytest.raises(DataError, match="is no prepared manifest: run `wavconformer prepare"):

@@ -87,6 +87,8 @@ def test_another_column_and_normalisation(run, manifest, tmp_path):
     assert [group["name"] for group in strict["groups"]] == ["room 0", "room 1"]
     assert run(*arguments)[0] == 0
     assert words_of(out)["wer"]["errors"] == 1
+    code, _, said = run(*arguments[:-4], "--by", "rom")
+    assert code == 1 and "No utterance has a column 'rom' to break scores down by. Did you mean room?" in said
 
 
 def test_a_rerun_runs_nothing_that_is_done(run, manifest, tmp_path, monkeypatch):

@@ -148,6 +148,7 @@ def test_joined_utterances_have_one_text(corpus, config):
         assert "+".join(other.ids) == "+".join(one.ids)
         assert " ".join(other.texts) == " ".join(one.texts)  # type: ignore[arg-type]
         assert len(other) <= -(-len(one) // 2)
+        assert other.utterances == one.utterances == len(one)
         assert not other.skipped
         for row, text in zip(other.inputs["labels"], other.texts, strict=True):
             assert row[row >= 0].tolist() == TOKENIZER(text)["input_ids"]
@@ -267,6 +268,46 @@ def test_what_cannot_be_used_is_skipped_and_told(tmp_path, config):
     assert reasons["low"] == "The vocabulary has a b in upper case alone: prepare with --case upper."
     empty = examples.batch(0, [1, 2])
     assert (len(empty), empty.inputs, empty.seconds, len(empty.skipped)) == (0, {}, 0.0, 2)
+
+
+def test_of_joined_utterances_the_bad_one_alone_is_skipped(tmp_path, config):
+    texts = {"a": "AB", "gone": "A", "c": "BA", "mute": None, "e": "B"}
+    for name in texts:
+        write_audio(tmp_path / f"{name}.wav", 1.0)
+    rows = [{"id": name, "audio": f"{name}.wav", **({"text": text} if text else {})} for name, text in texts.items()]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "all.jsonl", tmp_path / "ready", workers=0)
+    (tmp_path / "gone.wav").unlink()
+    recipe = Recipe(
+        data=Data(train=(str(tmp_path / "ready"),)),
+        augmentation=Augmentation(join_probability=1.0),
+        trainer=Trainer(workers=0),
+    )
+    batch = batches_of(recipe, config).examples.batch(0, range(5))
+    assert [one.id for one in batch.skipped] == ["gone", "mute"]
+    assert "no such file" in batch.skipped[0].reason and batch.skipped[1].reason == "it has no text"
+    assert "+".join(batch.ids).split("+") == ["a", "c", "e"]
+    assert batch.utterances == 3
+
+
+def test_lines_of_a_manifest_that_cannot_be_read_are_skipped_and_told(tmp_path, config):
+    for name in "abc":
+        write_audio(tmp_path / f"{name}.wav", 1.0)
+    rows = [{"id": name, "audio": f"{name}.wav", "text": "A"} for name in "abc"]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "all.jsonl", tmp_path / "ready", workers=0)
+    manifest = tmp_path / "ready" / "manifest.jsonl"
+    lines = manifest.read_text().splitlines()
+    lines[1] = json.dumps({"id": "b", "seconds": 1.0})
+    manifest.write_text("\n".join(lines) + "\n")
+    recipe = Recipe(data=Data(train=(str(tmp_path / "ready"),)), trainer=Trainer(workers=0))
+    examples = batches_of(recipe, config).examples
+    batch = examples.batch(0, range(3))
+    assert batch.ids == ("a", "c")
+    (skipped,) = batch.skipped
+    assert skipped.id == "utterance 1" and f"'{manifest}', utterance 1" in skipped.reason
+    manifest.unlink()  # as when a network's disk goes away
+    assert all("can't be read any more" in one.reason for one in examples.batch(0, range(3)).skipped)
 
 
 def test_labels_that_are_none_of_the_classes_are_skipped(corpus, config):
@@ -503,3 +544,14 @@ def test_workers_outlive_the_signals_that_end_a_run(corpus, config):
         os.kill(worker.pid, signal.SIGTERM)
     assert len(next(stream)) and len(first)
     stream.close()
+
+
+def test_closing_ends_workers_whatever_still_refers_to_them(corpus, config):
+    batches = batches_of(recipe_of(corpus, workers=1), config)
+    training, held_out = iter(batches), batches.once()
+    assert len(next(training)) and len(next(held_out))
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    assert not multiprocessing.active_children()
+    training.close()
+    held_out.close()

@@ -19,6 +19,7 @@ from tests.training.synthetic import SHAPE, STILL, make_corpus, recipe_of, with_
 import wavconformer
 from wavconformer import ConfigError
 from wavconformer.evaluation.evaluate import evaluate
+from wavconformer.training.checkpoints import Checkpoints
 from wavconformer.training.finetune import finetune
 from wavconformer.training.metrics import read_metrics
 from wavconformer.training.pretrain import pretrain
@@ -131,6 +132,39 @@ def test_killed_and_taken_up_again_it_ends_as_if_unbroken(tones, tmp_path):
     for name in ("model.safetensors", "ema.safetensors"):
         one, other = (load_file(place / last / name) for place in (tmp_path / "whole", folder))
         assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_killed_before_it_said_which_is_best(tones, tmp_path, monkeypatch):
+    """The checkpoint of a better evaluation is there, best.json isn't yet."""
+    recipe = recipe_of(tones, tmp_path, valid=True, max_steps=8, eval_every=4, save_every=4)
+
+    def killed(self, path, metrics):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "set_best", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(recipe)
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert checkpoints.best() is None and checkpoints.latest() == tmp_path / "checkpoint-000004"
+    monkeypatch.setattr("wavconformer.training.loop.validate", lambda *given: ({"loss": 1e9}, []))
+    outcome = finetune(recipe, resume=True)
+    assert checkpoints.best() == tmp_path / "checkpoint-000004"
+    assert outcome.scores["loss"] < 1e9
+
+
+def test_checkpoints_are_in_the_order_of_their_steps(tmp_path):
+    for name in ("999999", "1000000", "000010", "000010.old", "copy"):
+        (tmp_path / f"checkpoint-{name}").mkdir()
+    checkpoints = Checkpoints(tmp_path, 2)
+    assert [path.name for path in checkpoints.all()] == [f"checkpoint-{n}" for n in ("000010", "999999", "1000000")]
+    checkpoints.prune(1)
+    assert checkpoints.latest() == tmp_path / "checkpoint-1000000"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-000010.old",
+        "checkpoint-1000000",
+        "checkpoint-copy",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +20,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tests.training.synthetic import STILL, make_corpus, recipe_of
 
-from wavconformer import DataError
-from wavconformer.errors import TrainingError
+from wavconformer import ConfigError, DataError
+from wavconformer.errors import TrainingError, WavConformerError
 from wavconformer.training.guards import SkippedShare, check_collapse
 from wavconformer.training.loop import Loop, Task
 from wavconformer.training.metrics import read_lines, read_metrics
@@ -100,6 +104,21 @@ def test_ten_in_a_row_stop_the_run_and_the_last_good_checkpoint_stays(tones, tmp
     assert sum(line["kind"] == "skipped" for line in read_metrics(tmp_path)) == 10
 
 
+@pytest.mark.parametrize("end", ["last", "SIGTERM"])
+def test_a_run_that_ends_with_an_update_left_out_keeps_those_before(tones, tmp_path, end):
+    class Last(Overflow):
+        def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+            if step == 1 and end == "SIGTERM":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().before_update(loop, step)
+
+    outcome = Loop(recipe_of(tones, tmp_path, config=STILL, max_steps=3 if end == "last" else 9), Last()).run()
+    assert (outcome.step, outcome.stopped_by) == (3, None if end == "last" else "SIGTERM")
+    (said,) = [line for line in read_metrics(tmp_path) if line["kind"] == "skipped"]
+    assert said["step"] == 3
+    assert names(tmp_path) == ["checkpoint-000003"]
+
+
 def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", u3="ABC" * 20)
     with pytest.raises(DataError) as caught:
@@ -113,6 +132,16 @@ def test_texts_too_long_for_their_audio_are_refused_beyond_a_share(tmp_path):
     lines = read_lines(tmp_path / "lenient" / "skipped.jsonl")
     assert len(lines) == 5 and {line["id"] for line in lines} == {"u3"}  # five epochs
     assert [line["skipped"] for line in read_metrics(tmp_path / "lenient") if "skipped" in line][-1] == 5
+
+
+def test_held_out_utterances_that_are_skipped_are_told_once(tones, tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", u3="ABC" * 20, u5="xyz")
+    recipe = recipe_of(tones, tmp_path / "run", valid=True, max_steps=4, eval_every=2)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, valid=(str(corpus),)))
+    told = shown(recipe, Task())
+    assert told.count("of the held-out data is skipped") == 1 and told.count("skipped 2, loss") == 2
+    lines = read_lines(tmp_path / "run" / "skipped.jsonl")
+    assert {line["id"] for line in lines} == {"u3", "u5"} and all(line["held_out"] for line in lines)
 
 
 def test_a_batch_that_nothing_is_left_of_is_passed_over(tmp_path):
@@ -244,6 +273,50 @@ def test_a_disk_that_fills_up_between_checkpoints(tones, tmp_path):
     assert "checkpoint-000005' is kept" in str(caught.value)
 
 
+class Killer(Task):
+    """Ends a process that loads data, as the kernel does where memory is short."""
+
+    def before_update(self, loop: Loop, step: int) -> dict[str, float]:
+        if step == 4:
+            os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+        return {}
+
+
+def test_a_data_worker_that_is_killed_stops_the_run(tones, tmp_path):
+    with pytest.raises(TrainingError) as caught:
+        Loop(recipe_of(tones, tmp_path, workers=2, max_steps=100_000, save_every=2), Killer()).run()
+    for said in ("A process that loads data has ended", "memory", "lower trainer.workers", "is kept", "--resume"):
+        assert said in str(caught.value)
+    assert names(tmp_path)[-1] >= "checkpoint-000004"
+    assert not multiprocessing.active_children()
+
+
+# A run that ends by an error that nobody foresaw, while its workers are at work.
+UNFORESEEN = """
+import sys
+from wavconformer.training.loop import Loop, Task
+from wavconformer.training.recipe import read_recipe
+
+class Broken(Task):
+    def before_update(self, loop, step):
+        if step == 2:
+            raise RuntimeError("out of memory")
+        return {}
+
+if __name__ == "__main__":
+    Loop(read_recipe(sys.argv[1]), Broken()).run()
+"""
+
+
+def test_an_error_that_nobody_foresaw_ends_the_process(tones, tmp_path):
+    """Workers ignore SIGTERM, by which Python ends those that are left at its exit, and would wait for for ever."""
+    recipe = write_recipe(recipe_of(tones, tmp_path / "run", workers=2), tmp_path)
+    (tmp_path / "script.py").write_text(UNFORESEEN)
+    arguments = [sys.executable, tmp_path / "script.py", recipe]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and done.stderr.rstrip().endswith("RuntimeError: out of memory")
+
+
 # What a user types, on a disk of its own: a run until it is full; room; the same with --resume.
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size=900k tmpfs "$1" || exit
@@ -271,6 +344,25 @@ def test_a_disk_that_is_full_in_earnest(tones, tmp_path):
     assert "checkpoint-000001' is kept. Make room, and go on with --resume." in said
     assert "Traceback" not in said
     assert gone_on.split()[0] == "0" and {"checkpoint-000003", "model", "curves.png"} <= set(gone_on.split())
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "tensorboard"])
+def test_what_is_not_installed_is_told_before_the_first_update(tones, tmp_path, monkeypatch, name):
+    recipe = recipe_of(tones, tmp_path)
+    recipe = dataclasses.replace(recipe, logging=dataclasses.replace(recipe.logging, tensorboard=True))
+    monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
+    with pytest.raises(ConfigError, match=rf"needs? {name} .*pip install 'wavconformer\[train\]'"):
+        Loop(recipe, Task()).run()
+    assert not names(tmp_path) and not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("task", "name"), [("ctc", "jiwer"), ("frame", "pyannote.metrics")])
+def test_scores_that_cannot_be_had_are_told_before_the_first_update(tones, tmp_path, monkeypatch, task, name):
+    best = {"ctc": "wer", "frame": "der"}[task]
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(WavConformerError, match=r"pip install 'wavconformer\[evaluate\]'"):
+        Loop(recipe_of(tones, tmp_path / "run", task=task, valid=True, best=best), Task())
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_errors_of_the_disk_are_told_as_they_are(tones, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ def sections(kind: type[Section] = Recipe):
 
 def test_an_empty_file_is_all_defaults(write):
     assert read_recipe(write("")) == Recipe()
+    assert read_recipe(write("model:\n  config:\n")) == Recipe()  # headings with nothing under them
 
 
 def test_values_land_in_their_sections(write):
@@ -128,6 +129,9 @@ def test_overrides_stand_over_the_file_and_the_last_one_counts(write):
         ("{task: xvector, augmentation: {join_probability: 0.1}}", "joins texts: not for the task xvector."),
         ("schedule: {warmup: 0.7, hold: 0.5}", "together more than the run"),
         ("schedule: {kind: tri_stage, final: 0}", "schedule.final is 0, but tri_stage falls by a factor"),
+        ("data: {labels: [a, b, a]}", "data.labels has a more than once"),
+        (f"trainer: {{seed: {10**30}}}", "trainer.seed is 1000000000000000000000000000000, but must be at most 1e+15."),
+        (f"model: {'[' * 5000}", "is nested too deeply to be read."),
         ("data: {crop_seconds: 3}", "data.crop_seconds cuts audio without its text"),
         ("data: {max_seconds: 99}", "data.max_seconds is 99, but a batch holds trainer.batch_seconds=60"),
         ("data: {min_seconds: 40}", "data.min_seconds is 40, more than the longest, 30."),

@@ -20,6 +20,7 @@ from wavconformer.training.lora import LoraLinear
 from wavconformer.training.merge import load_merged, merge
 from wavconformer.training.metrics import read_metrics
 from wavconformer.training.recipe import Lora
+from wavconformer.training.starting import start
 
 LORA = Lora(rank=2, alpha=4.0, targets=("linear_q", "linear_v"))
 
@@ -126,6 +127,10 @@ def test_what_cannot_be_meant(base, other, tmp_path):
         finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=1, targets=("linear_x",))))
     with pytest.raises(ConfigError, match="for the task ctc, not sequence"):
         finetune(run(base, other, tmp_path, "adapter", task="sequence"))
+    with pytest.raises(ConfigError, match=r"'\.\./x' is no name of a language"):  # before it trains
+        start(run(base, other, tmp_path, "adapter", adapter="../x"))
+    with pytest.raises(ConfigError, match=r"hidden_siz is no field .* Did you mean model\.config\.hidden_size\?"):
+        start(run(base, other, tmp_path, "adapter", config={"hidden_siz": 8}))
     with pytest.raises(CheckpointError, match=r"base\.json"):
         load_merged(base)
 

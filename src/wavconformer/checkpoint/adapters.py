@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wavconformer.checkpoint.loading import PREFIX
 from wavconformer.checkpoint.weights import open_file, save_tensors
-from wavconformer.errors import CheckpointError
+from wavconformer.errors import CheckpointError, ConfigError
 from wavconformer.files import Source
 from wavconformer.model.heads import ForCTC
 from wavconformer.model.layers import Linear
@@ -29,7 +29,7 @@ def adapter_state(model: ForCTC) -> dict[str, Tensor]:
 def save_adapter(model: ForCTC, folder: str | os.PathLike[str], language: str) -> Path:
     """Writes adapter.<language>.safetensors and returns its path; ValueError where the model has no adapters."""
     _require_adapters(model)
-    path = Path(folder) / f"adapter.{_checked(language)}.safetensors"
+    path = Path(folder) / f"adapter.{checked_language(language)}.safetensors"
     save_tensors(adapter_state(model), path)
     return path
 
@@ -69,7 +69,7 @@ def load_adapter(model: ForCTC, source: Source, language: str, use_safetensors: 
 def _find(source: Source, language: str, use_safetensors: bool | None) -> Path:
     suffixes = {None: (".safetensors", ".bin"), True: (".safetensors",), False: (".bin",)}[use_safetensors]
     for suffix in suffixes:
-        if (path := source.find(f"adapter.{_checked(language)}{suffix}")) is not None:
+        if (path := source.find(f"adapter.{checked_language(language)}{suffix}")) is not None:
             return path
     known = ""
     if source.folder is not None:
@@ -78,9 +78,10 @@ def _find(source: Source, language: str, use_safetensors: bool | None) -> Path:
     raise CheckpointError(f"{source} has no adapter for the language '{language}'.{known}")
 
 
-def _checked(language: str) -> str:
+def checked_language(language: str) -> str:
+    """The name itself, which is part of a file's name; ConfigError for one that can't be."""
     if not language or not all(letter.isalnum() or letter in "-_" for letter in language):
-        raise ValueError(f"'{language}' is no name of a language: use letters, digits, '-' and '_', such as 'fra'.")
+        raise ConfigError(f"'{language}' is no name of a language: use letters, digits, '-' and '_', such as 'fra'.")
     return language
 
 

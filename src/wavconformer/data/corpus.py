@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -58,9 +59,13 @@ class Corpus:
         which = int(np.searchsorted(self._firsts, number, side="right")) - 1
         file = self._files[which]
         # Opened anew each time, which costs little beside decoding, and needs no care in forked workers.
-        with file.path.open("rb") as lines:
-            lines.seek(int(file.offsets[number - self._firsts[which]]))
-            return utterance_of_line(lines.readline(), file.path.parent, f"'{file.path}', utterance {number}")
+        try:
+            with file.path.open("rb") as lines:
+                lines.seek(int(file.offsets[number - self._firsts[which]]))
+                line = lines.readline()
+        except OSError as error:
+            raise DataError(f"'{file.path}' can't be read any more ({error.strerror}).") from error
+        return utterance_of_line(line, file.path.parent, f"'{file.path}', utterance {number}")
 
     def __iter__(self) -> Iterator[Utterance]:
         for file in self._files:
@@ -109,8 +114,10 @@ def _scanned(path: Path) -> _File:
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
-                    length = json.loads(line)["seconds"]
-                    seconds.append(float(length))
+                    length = float(json.loads(line)["seconds"])
+                    if not 0 <= length < math.inf:
+                        raise ValueError(length)
+                    seconds.append(length)
                 except (ValueError, KeyError, TypeError) as error:
                     raise DataError(
                         f"'{path}', line {number}: no prepared utterance, with its length in 'seconds'. Run "

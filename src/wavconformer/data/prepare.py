@@ -41,7 +41,7 @@ from wavconformer.data.manifest import MANIFEST_FILE, Manifest, open_manifest
 from wavconformer.data.shards import ShardWriter, shard_number
 from wavconformer.data.utterance import Utterance
 from wavconformer.errors import DataError
-from wavconformer.files import atomic, write_json, write_text
+from wavconformer.files import atomic, is_disk_full, write_json, write_text
 from wavconformer.processing import Wav2Vec2CTCTokenizer
 
 REFUSED_FILE = "refused.jsonl"
@@ -153,15 +153,23 @@ def prepare(
     journal = _Journal(place, heading)
     total = manifest.count()
     count = _cores() if workers is None else workers
-    with closing(journal):
-        utterances = _behind(manifest, journal)
-        if progress is not None:
-            progress(journal.done, total)
-        for utterance, finding in _examined(utterances, rules, examiner, count):
-            journal.add(utterance, finding)
+    try:
+        with closing(journal):
+            utterances = _behind(manifest, journal)
             if progress is not None:
                 progress(journal.done, total)
-    report = _finish(place, journal, Report(str(manifest.path), manifest.kind), vocabulary == BUILD, split)
+            for utterance, finding in _examined(utterances, rules, examiner, count):
+                journal.add(utterance, finding)
+                if progress is not None:
+                    progress(journal.done, total)
+        report = _finish(place, journal, Report(str(manifest.path), manifest.kind), vocabulary == BUILD, split)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise DataError(
+            f"The disk that '{place}' is on is full, after {journal.done:,} of {total:,} utterances. Make room, and "
+            "give the same command again: it goes on from there."
+        ) from error
     if not report.accepted:
         reasons = ", ".join(f"{reason}: {n}" for reason, n in report.reasons.most_common()) or "it is empty"
         raise DataError(f"Nothing of '{source}' can be used ({reasons}). {place / READABLE_FILE} says more.")

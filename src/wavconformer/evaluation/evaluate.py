@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 Scores = WordScores | ClassScores | VerificationScores | DiarizationScores
 
 # What each kind of output is written to, in the output folder.
+BY = "speaker"
+"""The column that word errors are broken down by, unless another is named."""
+
 JOURNALS = {
     Kind.words: "hypotheses.jsonl",
     Kind.classes: "predictions.jsonl",
@@ -114,7 +118,7 @@ def evaluate(
     rttm: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     normalise: Normalisation | str = Normalisation.standard,
-    by: str = "speaker",
+    by: str = BY,
     p_targets: Sequence[float] | None = None,
     collar: float = 0.0,
     skip_overlap: bool = False,
@@ -193,6 +197,8 @@ def evaluate(
         count = len(scores.recordings)
     else:
         items = work.utterances()
+        if kind is Kind.words:
+            _check_column(by, items)
         labels, classes = work.labels(items) if kind is Kind.classes else ({}, None)
         outputs, unused = work.outputs(kind, items)
         recordings = {item.id: item for item in items if item.id in outputs}
@@ -403,6 +409,16 @@ def _with_suffix(path: Path) -> Path:
 
     candidates = (path.with_name(path.name + suffix) for suffix in sorted(AUDIO_SUFFIXES))
     return next((candidate for candidate in candidates if candidate.is_file()), path)
+
+
+def _check_column(by: str, items: Sequence[Utterance]) -> None:
+    """Refuses a column that no utterance has, unless nobody asked for it."""
+    if by == BY or not items or any(item.group(by) is not None for item in items):
+        return
+    known = sorted({name for item in items for name in ("speaker", "label", *item.others) if item.group(name)})
+    near = difflib.get_close_matches(by, known, n=1)
+    advice = f"Did you mean {near[0]}?" if near else f"There are {', '.join(known) or 'none'}."
+    raise DataError(f"No utterance has a column '{by}' to break scores down by. {advice}")
 
 
 def _nothing(count: int, failures: Sequence[Failure]) -> str:

@@ -6,6 +6,7 @@ import math
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ class Batches:
         self._rank, self._world = rank, world
         self._workers = workers
         self._pin_memory = share.pin_memory
+        self._loading: list[Any] = []  # what has workers now
 
     @property
     def members(self) -> int:
@@ -70,7 +72,7 @@ class Batches:
         return self.plan.updates * self.members
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader(self._keys(self.epoch, self.update, self.member)):
+        for batch in self._loaded(self._keys(self.epoch, self.update, self.member)):
             self.member += 1
             if self.member == self.members:
                 self.update, self.member = self.update + 1, 0
@@ -81,7 +83,12 @@ class Batches:
     def once(self) -> Iterator[Batch]:
         """The batches of the first epoch from its beginning to its end; the position stays as it is."""
         keys = self._keys(0, 0, 0)
-        yield from self._loader(next(keys) for _ in range(len(self)))
+        yield from self._loaded(next(keys) for _ in range(len(self)))
+
+    def close(self) -> None:
+        """Ends the workers, whoever still refers to their batches: an error that ends the run would wait for them."""
+        while self._loading:
+            _end_workers(self._loading.pop())
 
     def state_dict(self) -> dict[str, int]:
         """The position behind the last batch that was given out, in a few numbers however far it is."""
@@ -121,8 +128,8 @@ class Batches:
             if update == self.plan.updates:
                 epoch, update = epoch + 1, 0
 
-    def _loader(self, keys: Iterator[_Key]) -> DataLoader[Batch]:
-        return DataLoader(
+    def _loaded(self, keys: Iterator[_Key]) -> Iterator[Batch]:
+        loader: DataLoader[Batch] = DataLoader(
             self.examples,  # type: ignore[arg-type]  # all that it is asked for is __getitem__
             batch_size=None,
             sampler=keys,
@@ -132,6 +139,14 @@ class Batches:
             worker_init_fn=_leave_signals_to_parent,
             generator=torch.Generator(),  # or it would draw from the global one, and a resumed run would differ
         )
+        loading = iter(loader)
+        self._loading.append(loading)
+        try:
+            yield from loading
+        finally:
+            if loading in self._loading:
+                self._loading.remove(loading)
+            _end_workers(loading)
 
 
 def training_batches(start: Start, share: Share = ALONE) -> Batches:
@@ -174,6 +189,13 @@ def validation_batches(start: Start, share: Share = ALONE) -> Batches:
         seed=None,
     )
     return Batches(examples, plan, share, workers=trainer.workers)
+
+
+def _end_workers(loading: Any) -> None:
+    """Ends the workers of a DataLoader's iterator, which by itself does so when nothing refers to it any more."""
+    end = getattr(loading, "_shutdown_workers", None)  # without workers there is none
+    if end is not None:
+        end()
 
 
 def _leave_signals_to_parent(worker: int) -> None:

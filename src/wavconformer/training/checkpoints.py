@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from wavconformer.errors import TrainingError
-from wavconformer.files import read_json, write_json
+from wavconformer.files import is_disk_full, read_json, write_json
 
 _NAME = "checkpoint-"
 BEST_FILE = "best.json"
@@ -30,7 +29,8 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """The checkpoints, the oldest first."""
-        return sorted(path for path in self.folder.glob(f"{_NAME}*") if path.is_dir())
+        found = (path for path in self.folder.glob(f"{_NAME}*") if _step(path) is not None and path.is_dir())
+        return sorted(found, key=lambda path: _step(path) or 0)  # by number: 1000000 is behind 999999
 
     def latest(self) -> Path | None:
         """The newest checkpoint."""
@@ -109,6 +109,7 @@ class Checkpoints:
         return path
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that there is no room left; libraries put that into words of their own."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+def _step(path: Path) -> int | None:
+    """The step in a checkpoint's name; None for another name, such as a copy's."""
+    number = path.name.removeprefix(_NAME)
+    return int(number) if number.isdecimal() else None

@@ -50,6 +50,7 @@ class Batch:
         sequence and xvector: labels (B,); frame: labels (B, T, K) of 0.0 and 1.0;
         pretrain: mask_time_indices (B, T) and sampled_negative_indices (B, T, N).
     ids, texts: of the utterances (B), "a+b" where two are joined. seconds: of sound, padding not counted.
+    utterances: how many there are, joined ones counted each.
     skipped: utterances of the plan that aren't in it. Where all are, the batch is empty: `len(batch)` is 0, and so
         are `inputs`.
     """
@@ -58,6 +59,7 @@ class Batch:
     ids: tuple[str, ...]
     texts: tuple[str | None, ...]
     seconds: float
+    utterances: int
     skipped: tuple[Skipped, ...] = ()
 
     def __len__(self) -> int:
@@ -132,19 +134,28 @@ class Examples:
 
     def batch(self, epoch: int, numbers: Iterable[int]) -> Batch:
         """The batch of the utterances with those numbers, in that epoch."""
-        examples, skipped = [], []
-        for group in self._groups(epoch, [int(number) for number in numbers]):
-            utterances = [self.corpus[number] for number in group]
+        examples, skipped, utterances = [], [], 0
+        groups = self._groups(epoch, [int(number) for number in numbers])[::-1]
+        while groups:
+            group = groups.pop()
+            names = [f"utterance {number}" for number in group]
             random = np.random.default_rng((self.seed, epoch, group[0]))
             try:
-                examples.append(self._example(utterances, random))
-            except (AudioError, _Unusable) as error:
-                skipped += [Skipped(utterance.id, str(error)) for utterance in utterances]
+                members = [self.corpus[number] for number in group]
+                names = [member.id for member in members]
+                examples.append(self._example(members, random))
+                utterances += len(group)
+            except (AudioError, DataError, _Unusable) as error:
+                if len(group) > 1:  # joined: one of them needn't take the others along
+                    groups += [[number] for number in reversed(group)]
+                else:
+                    skipped += [Skipped(name, str(error)) for name in names]
         return Batch(
             inputs=self._inputs(examples) if examples else {},
             ids=tuple(example.utterance.id for example in examples),
             texts=tuple(example.utterance.text for example in examples),
             seconds=sum(len(example.samples) for example in examples) / self._extractor.sampling_rate,
+            utterances=utterances,
             skipped=tuple(skipped),
         )
 
@@ -160,7 +171,7 @@ class Examples:
         utterance, samples = parts[0]
         if self.augmenter is not None and len(parts) > 1:
             if not all(one.text for one in utterances):
-                raise _Unusable("one that it would be joined with has no text")
+                raise _Unusable("one of them has no text")
             texts = [one.text or "" for one in utterances]
             utterance = replace(utterance, id="+".join(one.id for one in utterances), text=" ".join(texts))
             samples = self.augmenter.join([part for _, part in parts], random)

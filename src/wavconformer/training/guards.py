@@ -63,11 +63,11 @@ class SkippedShare:
         self.seen += utterances + skipped
         self.skipped += skipped
         if self.skipped > self.most * max(self.seen, self.epoch):
-            told = "; ".join(reason for reason, _ in self.reasons.most_common(3))
+            told = "; ".join(reason.rstrip(".") for reason, _ in self.reasons.most_common(3))
             raise DataError(
                 f"{self.skipped} of {self.seen} utterances had to be skipped, and trainer.max_skipped allows "
                 f"{self.most:.1%} of the {self.epoch} in an epoch. {told + '. ' if told else ''}skipped.jsonl in the "
-                "run's folder lists them. `wavconformer prepare --vocabulary …` sorts such utterances out."
+                "run's folder lists them. `wavconformer prepare --vocabulary …` sorts out bad recordings and texts."
             )
 
     def note(self, skipped: Iterable[Skipped]) -> None:

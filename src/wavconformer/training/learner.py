@@ -132,6 +132,10 @@ class Learner:
             summed["perplexity"] /= self._processes.count * len(batches)
         return summed
 
+    def is_sound(self) -> bool:
+        """Whether all trained weights are finite."""
+        return all(bool(value.isfinite().all()) for value in self.parameters)
+
     # --- in a checkpoint's folder
 
     def save(self, folder: Path) -> None:

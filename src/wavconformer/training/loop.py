@@ -18,20 +18,21 @@ import numpy as np
 from rich.console import Console
 
 from wavconformer.errors import ConfigError, TrainingError
+from wavconformer.files import is_disk_full
 from wavconformer.training.batches import Share, training_batches, validation_batches
 from wavconformer.training.card import write_card
-from wavconformer.training.checkpoints import Checkpoints, is_disk_full
+from wavconformer.training.checkpoints import Checkpoints
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.guards import NonFinite, SkippedShare, StopSignal, stop_signals
 from wavconformer.training.learner import Learned, Learner
-from wavconformer.training.metrics import MetricsLog, StepLog, draw_curves
+from wavconformer.training.metrics import MetricsLog, StepLog, draw_curves, require_matplotlib
 from wavconformer.training.processes import Processes
 from wavconformer.training.progress import Silent, View, watching
 from wavconformer.training.randomness import random_state, set_seed
 from wavconformer.training.recipe import RECIPE_FILE, Recipe, write_recipe
 from wavconformer.training.resuming import check_same, restore_state, saved_step, write_state
 from wavconformer.training.starting import start
-from wavconformer.training.validation import METRICS, Best, validate
+from wavconformer.training.validation import METRICS, Best, require_scorer, validate
 from wavconformer.training.window import Window
 
 MODEL_FOLDER = "model"
@@ -116,6 +117,7 @@ class Loop:
             restore_state(latest, self)
         self.window = Window()
         self._begun = 0.0
+        self._held_out_told = False
         self._is_between = False  # two updates: whether what there is can be saved
         self.view: View = Silent()
         self.log: MetricsLog | None = None
@@ -133,10 +135,13 @@ class Loop:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stop = stack.enter_context(stop_signals())
+            for batches in filter(None, (self.batches, self.held_out)):
+                stack.callback(batches.close)
             stack.enter_context(warnings.catch_warnings())
             # Of the depthwise convolutions, whose gradients are copied all the same.
             warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
             if self.processes.is_main:
+                require_matplotlib()
                 write_recipe(self.recipe, self.folder)
                 self.log = MetricsLog(self.folder, tensorboard=self.recipe.logging.tensorboard, step=self.step)
                 stack.callback(self.log.close)
@@ -150,6 +155,13 @@ class Loop:
                 if not is_disk_full(error) or not self.processes.is_main:
                     raise
                 raise self._without_room() from error
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                raise TrainingError(
+                    f"A process that loads data has ended behind update {self.step}: {error} Perhaps memory was short: "
+                    f"lower trainer.workers or trainer.batch_seconds. {self.checkpoints.kept()} Go on with --resume."
+                ) from error
             if stopped_by is not None:
                 return Outcome(self.folder, self.step, None, self.best.metrics, stopped_by)
             return self._finish()
@@ -179,8 +191,11 @@ class Loop:
             members = [next(batches) for _ in range(self.batches.members)]
             stopped = self._update(members, is_stopped=stop.name is not None)
             self.step += 1
-            good = self._is_between = self.non_finite.in_a_row == 0
             is_last = self.step == trainer.max_steps
+            good = self.non_finite.in_a_row == 0
+            if not good and (is_last or stopped):  # what the updates before came to isn't to be lost
+                good = self.learner.is_sound()
+            self._is_between = good
             if self.step % self.recipe.logging.every == 0 or is_last:
                 self._log_window()
             self.view.step(self.step, self.window.shown)
@@ -212,7 +227,7 @@ class Loop:
         divisors = sorted(set(self.objective.divisors.values()))
         skipped = [one for batch in members for one in batch.skipped]
         own: dict[Hashable, float] = {
-            "utterances": sum(map(len, members)),
+            "utterances": sum(batch.utterances for batch in members),
             "skipped": len(skipped),
             "seconds": sum(batch.seconds for batch in members),
             "stopped": is_stopped,
@@ -252,11 +267,25 @@ class Loop:
             found = self.processes.gather(own)
             self.share.note(found)
             if not self.share.skipped:
-                self.view.say(f"'{found[0].id}' is skipped: {found[0].reason}. {SKIPPED_FILE} lists all such.")
+                self.view.say(
+                    f"'{found[0].id}' is skipped: {found[0].reason.rstrip('.')}. {SKIPPED_FILE} lists all such."
+                )
             if self.skipped is not None:
                 for one in found:
                     self.skipped.write(self.step + 1, {"id": one.id, "reason": one.reason})
         self.share.count(utterances, skips)
+
+    def _note_held_out(self, skipped: list[Skipped]) -> None:
+        """Tells once which utterances the evaluations do without."""
+        if not skipped or self.skipped is None or self._held_out_told:
+            return
+        self._held_out_told = True
+        self.view.say(
+            f"'{skipped[0].id}' of the held-out data is skipped: {skipped[0].reason.rstrip('.')}. "
+            f"{SKIPPED_FILE} lists all such."
+        )
+        for one in skipped:
+            self.skipped.write(self.step, {"id": one.id, "reason": one.reason, "held_out": True})
 
     def _log_window(self) -> None:
         metrics = self.window.close(self.objective)
@@ -275,13 +304,14 @@ class Loop:
         """Evaluates on the held-out data; a better result is saved. Whether it was."""
         assert self.held_out is not None
         with self.learner.averaged():
-            metrics = validate(self.objective, self.held_out, self.start, self.processes)
+            metrics, skipped = validate(self.objective, self.held_out, self.start, self.processes)
             self.learner.make_ready(self.step)
             if self.log is not None:
                 self.log.write("valid", self.step, metrics)
             shown = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items() if key != "utterances")
             self.view.say(f"held out, update {self.step}: {shown}")
-        if not self.best.improves(metrics):
+        self._note_held_out(skipped)
+        if not self.best.improves(metrics, self.step):
             return False
         path = self._save()
         if self.processes.is_main:
@@ -339,3 +369,5 @@ def _check(recipe: Recipe) -> None:
         raise ConfigError(
             f"trainer.best is {recipe.trainer.best}, but the task {recipe.task} is evaluated by {', '.join(known)}."
         )
+    if recipe.data.valid:
+        require_scorer(recipe.task)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wavconformer.errors import ConfigError
 from wavconformer.files import atomic, write_text
 
 METRICS_FILE = "metrics.jsonl"
@@ -42,7 +43,13 @@ class MetricsLog:
         self._lines = StepLog(folder / METRICS_FILE, step)
         self._board: Any = None
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ConfigError(
+                    f"TensorBoard's files need tensorboard ({error}): pip install 'wavconformer[train]', or set "
+                    "logging.tensorboard=false."
+                ) from error
 
             self._board = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
 
@@ -84,6 +91,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl."""
     return read_lines(folder / METRICS_FILE)
+
+
+def require_matplotlib() -> None:
+    """Raises ConfigError where curves couldn't be drawn: at a run's beginning, not at its end."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"{CURVES_FILE} needs matplotlib ({error}): pip install 'wavconformer[train]'.") from error
 
 
 def draw_curves(folder: Path) -> Path | None:

@@ -218,7 +218,7 @@ class Trainer(Section):
     """
     ema: float | None = limited(None, least=0, most=0.999999)
     """Decay of a running mean of the weights, which is evaluated and kept; None for none."""
-    seed: int = limited(1, least=0)
+    seed: int = limited(1, least=0, most=1e15)
     """Of all that is drawn."""
     workers: int = limited(2, least=0)
     """Processes that load data, for each process that trains; 0 loads in the training process itself."""
@@ -274,6 +274,9 @@ class Recipe(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         data = self.data
+        twice = sorted({label for label in data.labels if data.labels.count(label) > 1})
+        if twice:
+            raise ConfigError(f"data.labels has {', '.join(twice)} more than once: each class has one name.")
         if data.crop_seconds is not None and self.task == "ctc":
             raise ConfigError("data.crop_seconds cuts audio without its text: not for the task ctc.")
         if data.silence_db is not None and self.task != "ctc":
@@ -363,3 +366,5 @@ def _yaml(text: str, name: str) -> Any:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name} is no valid YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name} is nested too deeply to be read.") from error

@@ -53,6 +53,7 @@ def write_state(folder: Path, loop: Loop, states: list[dict[str, Any]]) -> None:
             "skipped": loop.share.skipped,
             "best": loop.best.score,
             "scores": loop.best.metrics,
+            "best_step": loop.best.step,
             "ema_updates": 0 if ema is None else ema.updates,
             "random": [{key: state[key] for key in ("numpy", "python", "masks")} for state in states],
         },
@@ -68,6 +69,9 @@ def restore_state(folder: Path, loop: Loop) -> None:
     loop.step, loop.audio = int(state["step"]), float(state["audio_seconds"])
     loop.share.seen, loop.share.skipped = int(state["seen"]), int(state["skipped"])
     loop.best.score, loop.best.metrics = state["best"], state["scores"]
+    loop.best.step = state.get("best_step")
+    if loop.best.step == loop.step and loop.processes.is_main:  # a run that was killed just before it said so
+        loop.checkpoints.set_best(folder, loop.best.metrics)
     rank = loop.processes.rank
     if rank < len(state["random"]):  # of a further process than there were, what it has is as good
         own = {key: tensors[key][rank] for key in ("torch", "cuda")}

@@ -118,6 +118,8 @@ def _converted(value: Any, kind: Any, name: str) -> Any:
     if origin is tuple:
         return _tuple(value, inner, name)
     if origin is dict or kind is dict:
+        if value is None:  # a heading with nothing under it
+            return {}
         if not isinstance(value, Mapping):
             raise _wrong(name, "a section of settings", value)
         return dict(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from wavconformer.checkpoint import models
-from wavconformer.checkpoint.adapters import save_adapter
+from wavconformer.checkpoint.adapters import checked_language, save_adapter
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.checkpoint.weights import save_tensors
 from wavconformer.config import Wav2Vec2ConformerConfig
@@ -94,6 +95,8 @@ def start(recipe: Recipe, checkpoint: Path | None = None) -> Start:
         raise ConfigError("model.adapter and model.lora train little beside a trained model: name it in model.init.")
     if settings.adapter is not None and recipe.task != "ctc":
         raise ConfigError(f"model.adapter is of a language, for the task ctc, not {recipe.task}.")
+    if settings.adapter is not None:
+        checked_language(settings.adapter)
     init = settings.init if checkpoint is None or small else str(checkpoint)
     tokenizer = _tokenizer(recipe, init) if recipe.task == "ctc" else None
     labels = class_names(recipe)
@@ -174,7 +177,9 @@ def _values(recipe: Recipe, tokenizer: Wav2Vec2CTCTokenizer | None, labels: tupl
     known = set(Wav2Vec2ConformerConfig.names()) | {"num_labels"}
     unknown = sorted(values.keys() - known)
     if unknown:
-        raise ConfigError(f"model.config.{unknown[0]} is no field of the model's configuration.")
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        advice = f" Did you mean model.config.{near[0]}?" if near else ""
+        raise ConfigError(f"model.config.{unknown[0]} is no field of the model's configuration.{advice}")
     return values
 
 

@@ -14,13 +14,14 @@ from wavconformer.data.rttm import Turn, stretches
 from wavconformer.decoding.activity import SpeakerLabels
 from wavconformer.decoding.text import greedy_text
 from wavconformer.scoring.classes import score_classes
-from wavconformer.scoring.diarization import score_diarization
+from wavconformer.scoring.diarization import require_pyannote, score_diarization
 from wavconformer.scoring.verification import det_curve, equal_error_rate
-from wavconformer.scoring.words import Normalisation, score_words
+from wavconformer.scoring.words import Normalisation, require_jiwer, score_words
 from wavconformer.training.batches import Batches
 from wavconformer.training.examples import Batch, Skipped
 from wavconformer.training.objectives import Objective
 from wavconformer.training.processes import Processes
+from wavconformer.training.recipe import Task
 from wavconformer.training.starting import Start
 
 RESAMPLES = 1000  # of the intervals of error rates
@@ -38,20 +39,24 @@ METRICS: dict[str, tuple[str, ...]] = {
 
 @dataclass
 class Best:
-    """The best evaluation of a run so far. name: what it is told by. score: the lower the better; metrics: all."""
+    """The best evaluation of a run so far.
+
+    name: what it is told by. score: the lower the better; metrics: all. step: updates before it.
+    """
 
     name: str
     score: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    step: int | None = None
 
-    def improves(self, metrics: dict[str, float]) -> bool:
+    def improves(self, metrics: dict[str, float], step: int) -> bool:
         """Whether an evaluation is better than all before it, whose place it then takes."""
         if self.name not in metrics:
             return False
         score = -metrics[self.name] if self.name == "accuracy" else metrics[self.name]
         if not np.isfinite(score) or (self.score is not None and score >= self.score):
             return False
-        self.score, self.metrics = score, metrics
+        self.score, self.metrics, self.step = score, metrics, step
         return True
 
 
@@ -67,8 +72,18 @@ class Held:
     usage: Any = None  # (G, E) how often each code was chosen
 
 
-def validate(objective: Objective, batches: Batches, start: Start, processes: Processes) -> dict[str, float]:
-    """Losses and scores of the model on held-out data, all processes together, the same in each."""
+def require_scorer(task: Task) -> None:
+    """Raises an error where what scores the task is missing: at a run's beginning, not at its first evaluation."""
+    if task == "ctc":
+        require_jiwer()
+    elif task == "frame":
+        require_pyannote()
+
+
+def validate(
+    objective: Objective, batches: Batches, start: Start, processes: Processes
+) -> tuple[dict[str, float], list[Skipped]]:
+    """Losses and scores on held-out data, all processes together, the same in each; and what was skipped."""
     held = Held()
     was_training = objective.training
     objective.eval()
@@ -84,11 +99,11 @@ def validate(objective: Objective, batches: Batches, start: Start, processes: Pr
     sums = _added([share.sums for share in shares])
     counts = _added([share.counts for share in shares])
     metrics: dict[str, float] = {"utterances": sum(share.utterances for share in shares)}
-    skipped = sum(len(share.skipped) for share in shares)
+    skipped = [one for share in shares for one in share.skipped]
     if skipped:
-        metrics["skipped"] = skipped
+        metrics["skipped"] = len(skipped)
     if not metrics["utterances"]:
-        return metrics
+        return metrics, skipped
     weights = objective.weights
     terms = {
         term: value / max(counts[objective.divisors[term]], 1.0) for term, value in sums.items() if term in weights
@@ -102,7 +117,7 @@ def validate(objective: Objective, batches: Batches, start: Start, processes: Pr
         metrics["perplexity"] = code_perplexity(sum(share.usage for share in shares if share.usage is not None))
     else:
         metrics |= _SCORES[start.recipe.task](items, start)
-    return metrics
+    return metrics, skipped
 
 
 def code_perplexity(usage: Any) -> float:

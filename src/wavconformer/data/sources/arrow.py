@@ -43,10 +43,13 @@ def read_parquet(files: list[Path]) -> Iterator[Utterance]:
 def count_parquet(files: list[Path]) -> int:
     """How many rows the files have, by what they say at their ends."""
     parquet = _pyarrow("pyarrow.parquet", files[0])
-    try:
-        return sum(int(parquet.read_metadata(path).num_rows) for path in files)
-    except (OSError, ValueError) as error:
-        raise DataError(f"A parquet file in '{files[0].parent}' can't be read ({_first(error)}).") from error
+    total = 0
+    for path in files:
+        try:
+            total += int(parquet.read_metadata(path).num_rows)
+        except (OSError, ValueError) as error:
+            raise DataError(f"'{path}' can't be read as parquet ({_first(error)}).") from error
+    return total
 
 
 def read_saved(folder: Path) -> Iterator[Utterance]:
