@@ -9,7 +9,7 @@ import pytest
 from wavconformer.model import attention, conformer, feature_encoder, linear, reference
 
 
-@pytest.fixture(scope="module", params=["fast", "plain"])
+@pytest.fixture(params=["fast", "plain"])
 def paths(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test on each; the fast paths in full even for models as small as those of the tests."""
     if request.param == "plain":

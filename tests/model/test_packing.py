@@ -95,4 +95,39 @@ def test_what_is_trained_or_watched_is_not_packed(packed):
         model(values, attention_mask=mask, output_attentions=True)
         model.wav2vec2_conformer.encoder.layers[0].conv_module.train()
         model(values, attention_mask=mask)
-    assert not packed
+        assert not packed
+        model.eval()
+        model(values, attention_mask=mask)
+    assert packed
+
+
+def test_a_hook_finds_the_batch(packed):
+    model = build("Model", feat_extract_norm="layer")
+    values, mask = pad([noise(9000, seed=1), noise(8000, seed=2)])
+    seen = []
+    watched = (model.encoder.layers[0].self_attn.linear_v, model.feature_extractor.conv_layers[-1])
+    hooks = [part.register_forward_hook(lambda module, given, made: seen.append(made.shape[:2])) for part in watched]
+    with torch.no_grad():
+        output = model(values, attention_mask=mask).last_hidden_state
+        assert not packed
+        assert seen == [output.shape[:2]] * 2
+        for hook in hooks:
+            hook.remove()
+        torch.testing.assert_close(model(values, attention_mask=mask).last_hidden_state, output, rtol=0, atol=1e-4)
+    assert packed
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_a_traced_graph_takes_other_lengths(packed):
+    model = build("ForCTC", feat_extract_norm="layer").requires_grad_(False)
+    values, mask = pad([noise(9000, seed=1), noise(8000, seed=2)])
+    with torch.no_grad():
+        traced = torch.jit.trace(
+            lambda values, mask: model(values, attention_mask=mask, return_dict=False)[0],
+            (values, mask),
+            check_trace=False,
+        )
+        assert not packed
+        mask[1, 4000:] = 0
+        alone = model(values[1:, :4000]).logits[0]
+        torch.testing.assert_close(traced(values, mask)[1, : len(alone)], alone, rtol=0, atol=1e-4)

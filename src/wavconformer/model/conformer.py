@@ -204,7 +204,7 @@ class ConformerEncoder(nn.Module):
         """Whether nobody looks at the layers, none of them trains, and the lengths are at hand."""
         if is_watched or not reference.is_unseen() or hidden.device.type != "cpu":
             return False
-        return not any(module.training for module in self.modules())
+        return not (any(module.training for module in self.modules()) or reference.is_hooked(self.layers))
 
     def _packed(self, hidden: Tensor, packing: Packing) -> Tensor:
         """The normed output (B, T, D) of what is real of (B, T, D)."""

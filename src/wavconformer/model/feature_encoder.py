@@ -114,7 +114,7 @@ class FeatureEncoder(nn.Module):
     def _may_go_in_pieces(self, x: Tensor) -> bool:
         """Whether no layer looks over the whole time, and nobody looks at the layers."""
         local = not any(isinstance(layer.layer_norm, NormOverTime) for layer in self._layers)
-        return reference.is_unseen() and local and x.device.type == "cpu"
+        return reference.is_unseen() and local and x.device.type == "cpu" and not reference.is_hooked(self.conv_layers)
 
     def _in_pieces(self, x: Tensor) -> Tensor:
         return in_pieces(x, self._layers, PIECE, self._on_piece)

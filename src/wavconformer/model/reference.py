@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
@@ -35,12 +35,17 @@ def is_plain() -> bool:
 
 def is_traced() -> bool:
     """Whether a graph is being made of what runs: then its sizes are symbols, and its values aren't there."""
-    return torch.compiler.is_compiling()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def is_unseen() -> bool:
     """Whether neither autograd nor a tracer looks on, so that memory may be viewed and written to at will."""
     return not (_plain or torch.is_grad_enabled() or is_traced() or is_transformed())
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a forward hook of its, or of a part of it, looks on: it is to find whole batches (B, T, …)."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
 def is_transformed() -> bool:
