@@ -91,11 +91,12 @@ def test_who_was_answered_may_ask_again_and_go_with_those_that_wait(transcriber,
     assert [size for size, _, _ in batches] == [1, 2]
 
 
-def test_a_full_batch_waits_no_longer(transcriber, random):
+@pytest.mark.parametrize("seconds", [(8, 8), (7, 10)])  # together; one after the other, as they don't go together
+def test_a_full_batch_waits_no_longer(transcriber, random, seconds):
     batcher = Batcher(transcriber, window_seconds=3600)
     try:
-        waveform = random.normal(0, 0.1, 8 * RATE).astype(np.float32)
-        assert len(batcher.scores([waveform, waveform], "it", None, Work())) == 2
+        waveforms = [random.normal(0, 0.1, length * RATE).astype(np.float32) for length in seconds]
+        assert len(batcher.scores(waveforms, "it", None, Work(seconds=60))) == 2
     finally:
         batcher.close()
 

@@ -199,6 +199,9 @@ class Batcher:
         return [able[number] for number in group]
 
     def _is_full(self, group: list[_Item]) -> bool:
+        able = sum(item.language == group[0].language for item in self._items)
+        if self._packs and able > len(group):  # they go as they came, and the next is too long to join
+            return True
         seconds = [len(item.waveform) / self._first.sampling_rate for item in group]
         held = sum(seconds) if self._packs else max(seconds) * len(seconds)
         return held + max(seconds) > self._most
