@@ -50,6 +50,7 @@ def test_the_command_takes_a_language_model_and_hot_words(run, lm, hesitant, sam
     ("arguments", "code", "message"),
     [
         (["--lm", "missing.arpa"], 1, "no language model 'missing.arpa'"),
+        (["--lm", "tiny"], 1, "or a checkpoint that has one, as tiny-en"),
         (["--alpha", "1"], 2, "give one with --lm"),
         (["--hotword", "NAME=much"], 2, "is not TEXT or TEXT=WEIGHT"),
         (["--hotword", "name"], 1, "Write 'NAME'"),

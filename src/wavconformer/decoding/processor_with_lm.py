@@ -18,7 +18,7 @@ from wavconformer.decoding.hotwords import HOTWORD_WEIGHT
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.errors import CheckpointError, DataError
-from wavconformer.files import SOURCE_ARGUMENTS, Source, read_json, staged, write_json, write_text
+from wavconformer.files import DEFAULT_MODEL, SOURCE_ARGUMENTS, Source, read_json, staged, write_json, write_text
 from wavconformer.lm import LanguageModel, read_lm
 from wavconformer.lm.arpa import write_arpa
 from wavconformer.lm.ngram import NgramModel
@@ -281,13 +281,19 @@ def find_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, Be
     name: a file, or a checkpoint with a language_model/: a folder, a repository of the Hugging Face Hub, or one that
         ships with the package.
 
-    Raises CheckpointError where a checkpoint's language model is missing or broken, and as `read_lm` does.
+    Raises DataError where there is neither, CheckpointError where a checkpoint's language model is missing or broken,
+    and as `read_lm` does.
     """
     path = Path(name)
     source = Source.take(name, {})
     is_repository = str(name).count("/") == 1 and not path.exists() and path.suffix not in _LM_SUFFIXES
-    if path.is_file() or not (source.folder or is_repository):
+    if path.is_file():
         return read_lm(path), None
+    if not (source.folder or is_repository):
+        raise DataError(
+            f"There is no language model '{path}': give the file of one, .arpa or .bin, or a checkpoint that has one, "
+            f"as {DEFAULT_MODEL}."
+        )
     lm, settings = _read_language_model(source)
     if lm is None:
         raise CheckpointError(

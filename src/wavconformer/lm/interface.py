@@ -65,5 +65,5 @@ def read_lm(path: str | os.PathLike[str], words: Sequence[str] | None = None) ->
     if path.is_dir():
         raise DataError(f"'{path}' is a folder, not a language model: name the .arpa or .bin in it.")
     if not path.is_file():
-        raise DataError(f"There is no language model '{path}'.")
+        raise DataError(f"There is no language model '{path}': check the spelling.")
     return KenlmModel(path, words) if is_kenlm(path) else read_arpa(path)
