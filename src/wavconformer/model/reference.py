@@ -35,7 +35,9 @@ def is_plain() -> bool:
 
 def is_traced() -> bool:
     """Whether a graph is being made of what runs: then its sizes are symbols, and its values aren't there."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if torch.compiler.is_compiling():
+        return True
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def is_unseen() -> bool:
