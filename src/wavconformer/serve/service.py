@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from wavconformer.decoding.beam import BeamSettings
+from wavconformer.decoding.beam import BeamDecoder, BeamSettings
 from wavconformer.errors import WavConformerError
 from wavconformer.lm import LanguageModel
 from wavconformer.serve.admission import Admission
@@ -51,12 +51,12 @@ class Service:
 
         models: places of further ones, by kind, as `FurtherModels` takes them.
 
-        Raises as `Batcher` and `FurtherModels` do.
+        Raises as `Batcher` and `FurtherModels` do, and as `BeamDecoder` where a language model doesn't fit.
         """
         self.models = FurtherModels(models or {})
         self.settings = settings
         self.metrics = Metrics()
-        self.lm, self.beam = lm, beam
+        self.lm = lm
         self.name = transcriber.name
         self.created = int(time.time())
         self.batcher = Batcher(
@@ -66,6 +66,15 @@ class Service:
             workers=settings.workers,
             on_batch=self.metrics.heard,
         )
+        # A language model's words are put in order once, which takes longer than to hear a command.
+        try:
+            self._searches = {
+                language: self.batcher.transcriber(language).beam_decoder(lm, settings=beam)
+                for language in dict.fromkeys([self.batcher.language, *self.batcher.languages])
+            }
+        except WavConformerError:
+            self.batcher.close()
+            raise
         self.decoders = Decoders(settings.decoder_megabytes, on_loss=self.metrics.decoders.inc)
         self.decoders.warm(_WARM)
         self.uploads = Uploads(settings)
@@ -84,6 +93,10 @@ class Service:
     def stopping(self) -> bool:
         """Whether new requests are to go elsewhere."""
         return self._stopping.is_set()
+
+    def search(self, language: str | None) -> BeamDecoder:
+        """The beam search for one of the model's languages, with the language model if there is one."""
+        return self._searches[self.batcher.language if language is None else language]
 
     def finish(self) -> None:
         """Takes nothing new from now on. What runs goes on; live streams end with the words that they have heard."""
@@ -205,8 +218,8 @@ def request_transcriber(
     transcriber = RequestTranscriber(service.batcher, language, work)
     if hotwords or service.lm is not None:
         try:
-            transcriber.decoder = transcriber.beam_decoder(service.lm, hotwords=hotwords or None, settings=service.beam)
-        except (ValueError, WavConformerError) as error:
+            transcriber.decoder = service.search(language).using(hotwords)
+        except ValueError as error:
             raise refused(str(error), "hotwords") from None
     return transcriber
 
