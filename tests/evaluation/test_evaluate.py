@@ -116,6 +116,29 @@ def test_a_rerun_runs_nothing_that_is_done(run, manifest, tmp_path, monkeypatch)
     assert sum(batches) == 10
 
 
+def test_a_language_model_and_hot_words_search_as_transcribe_does(run, sample_texts, hesitant, tmp_path):
+    lines = [f"{path}\t{text}" for path, text in sample_texts.items()]
+    (tmp_path / "data.tsv").write_text("\n".join(["audio\ttext", *lines]))
+    arguments = ("--model", hesitant, "--data", tmp_path / "data.tsv", "--output", tmp_path / "out", "--device", "cpu")
+    assert run(*arguments)[0] == 0
+    greedy = words_of(tmp_path / "out")["wer"]["errors"]
+    assert run(*arguments, "--lm", "tiny-en")[0] == 0  # what was found greedily isn't taken for this
+    assert words_of(tmp_path / "out")["wer"]["errors"] < greedy
+    journal = tmp_path / "out" / "hypotheses.jsonl"
+    assert len(journal.read_text().splitlines()) == 12
+    assert run(*arguments, "--lm", "tiny-en", "--alpha", "0.7")[0] == 0  # the same search: these are its own settings
+    assert len(journal.read_text().splitlines()) == 12
+    assert run(*arguments, "--beam", "20", "--hotword", "SECONDS")[0] == 0
+    assert words_of(tmp_path / "out")["wer"]["errors"] < greedy
+    assert len(journal.read_text().splitlines()) == 18
+
+
+def test_a_search_is_for_words(run, checkpoints, manifest):
+    code, _, err = run("--model", checkpoints["classes"], "--data", manifest, "--lm", "tiny-en")
+    assert code == 1 and "isn't searched for words: leave the language model and hot words out" in err
+    assert run("--model", "tiny-en", "--data", manifest, "--alpha", "1")[0] == 2
+
+
 def test_an_interruption_keeps_what_is_done(run, manifest, tmp_path, monkeypatch):
     arguments = ("--model", "tiny-en", "--data", manifest, "--output", tmp_path / "out", "--device", "cpu")
     real, calls = Runner.__call__, []

@@ -82,7 +82,10 @@ def test_the_final_folder_is_a_checkpoint(trained, four):
     assert not [name for name in names if name.endswith(".part")]
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(trained, four):
+def test_a_folder_that_holds_a_run_is_not_written_over(trained, four, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file: name a folder for the run"):
+        finetune(recipe_of(four, tmp_path / "file"))
     with pytest.raises(ConfigError, match="holds a run already"):
         finetune(recipe_of(four, trained))
     with pytest.raises(ConfigError, match=r"another recipe: .*optim\.lr \(0\.004 → 1e-05\)"):

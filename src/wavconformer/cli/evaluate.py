@@ -12,7 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from wavconformer.cli.app import app
-from wavconformer.cli.options import DEVICE, THREADS, use_threads
+from wavconformer.cli.options import (
+    ALPHA,
+    BEAM,
+    BETA,
+    DEVICE,
+    HOTWORD,
+    LM,
+    THREADS,
+    search_of,
+    use_threads,
+)
 from wavconformer.cli.terminal import err, warn
 
 
@@ -57,6 +67,11 @@ def evaluate(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as float16; float32 by default.")] = None,
     target_lang: Annotated[str | None, typer.Option(help="Language, of a model with adapters for several.")] = None,
+    lm: Annotated[Path | None, LM] = None,
+    alpha: Annotated[float | None, ALPHA] = None,
+    beta: Annotated[float | None, BETA] = None,
+    beam: Annotated[int | None, BEAM] = None,
+    hotword: Annotated[list[str] | None, HOTWORD] = None,
     threads: Annotated[int | None, THREADS] = None,
 ) -> None:
     """Score a checkpoint, or hypotheses, on a data set: WER and CER, accuracy, EER and minDCF, or DER.
@@ -68,6 +83,7 @@ def evaluate(
         raise typer.BadParameter("give --model or --hypotheses, one of the two.")
     if data is None and trials is None and rttm is None:
         raise typer.BadParameter("give --data (or --trials, or --rttm).")
+    search = search_of(lm, alpha, beta, beam, hotword)
     use_threads(threads)
     from wavconformer.evaluation.evaluate import evaluate as scored
     from wavconformer.evaluation.terminal import tables, watching
@@ -92,6 +108,7 @@ def evaluate(
                 device=device,
                 dtype=dtype,
                 target_lang=target_lang,
+                search=search,
                 watch=watch,
             )
     except KeyboardInterrupt:

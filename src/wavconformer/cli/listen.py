@@ -33,8 +33,8 @@ from wavconformer.cli.options import (
     Engine,
     Quantization,
     Vad,
-    check_decoding,
     loaded,
+    search_of,
     use_decoder,
 )
 from wavconformer.cli.terminal import complain, warn
@@ -125,7 +125,7 @@ def listen(
 
     Ctrl-C ends it; what was still open is then printed.
     """
-    check_decoding(lm, alpha, beta, hotword)
+    search = search_of(lm, alpha, beta, beam, hotword)
     if microphone is not None and (raw or source is not None):
         raise typer.BadParameter("--microphone names a device, but the samples are to come from a pipe.")
     if raw and source not in (None, Path("-")):
@@ -141,7 +141,7 @@ def listen(
             stack.callback(opened.close)
             chunks, actual_rate = _recorded(opened), opened.rate
         transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-        use_decoder(transcriber, lm, alpha, beta, beam, hotword)
+        use_decoder(transcriber, search)
         from wavconformer.tasks.streaming import StreamingTranscriber
 
         live = StreamingTranscriber(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wavconformer.cli.terminal import status
 
 if TYPE_CHECKING:
+    from wavconformer.tasks.search import Search
     from wavconformer.tasks.transcribe import Transcriber
 
 
@@ -111,29 +112,26 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def check_decoding(lm: Path | None, alpha: float | None, beta: float | None, hotword: list[str] | None) -> None:
-    """Complains of options for the decoder that don't go together, before a model is loaded."""
+def search_of(
+    lm: Path | None, alpha: float | None, beta: float | None, beam: int | None, hotword: list[str] | None
+) -> Search | None:
+    """The search that these options ask for; None for greedy decoding. Complains of what doesn't go together."""
+    from wavconformer.tasks.search import Search
+
     if lm is None and not (alpha is None and beta is None):
         raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
-    _weights(hotword or [])
-
-
-def use_decoder(
-    transcriber: Transcriber,
-    lm: Path | None,
-    alpha: float | None,
-    beta: float | None,
-    beam: int | None,
-    hotword: list[str] | None,
-) -> None:
-    """Gives the transcriber the decoder that these options ask for."""
     weights = _weights(hotword or [])
     if lm is None and beam is None and not weights:
-        return
-    given: dict[str, Any] = {"alpha": alpha, "beta": beta, "beam_width": beam}
-    with status(f"reading {lm or 'hot words'}"):
-        decoder = transcriber.beam_decoder(lm, hotwords=weights)
-    transcriber.decoder = decoder.using(**{name: value for name, value in given.items() if value is not None})
+        return None
+    given = {"alpha": alpha, "beta": beta, "beam_width": beam}
+    return Search(lm, weights, {name: value for name, value in given.items() if value is not None})
+
+
+def use_decoder(transcriber: Transcriber, search: Search | None) -> None:
+    """Gives the transcriber the decoder that was asked for."""
+    if search is not None:
+        with status(f"reading {search.lm or 'hot words'}"):
+            transcriber.decoder = search.decoder(transcriber)
 
 
 def _weights(options: list[str]) -> dict[str, float]:

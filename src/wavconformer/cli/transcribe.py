@@ -30,8 +30,8 @@ from wavconformer.cli.options import (
     Format,
     Quantization,
     Vad,
-    check_decoding,
     loaded,
+    search_of,
     use_decoder,
 )
 from wavconformer.cli.outputs import output_files
@@ -112,11 +112,11 @@ def transcribe(
     files, targets = output_files(files, output, format.value, resume=resume)
     if not files:
         return
-    check_decoding(lm, alpha, beta, hotword)
+    search = search_of(lm, alpha, beta, beam, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
     transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    use_decoder(transcriber, lm, alpha, beta, beam, hotword)
+    use_decoder(transcriber, search)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,

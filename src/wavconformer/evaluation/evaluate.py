@@ -38,6 +38,8 @@ from wavconformer.scoring.words import Normalisation, WordScores, require_jiwer,
 if TYPE_CHECKING:
     import torch
 
+    from wavconformer.tasks.search import Search
+
 Scores = WordScores | ClassScores | VerificationScores | DiarizationScores
 
 # What each kind of output is written to, in the output folder.
@@ -127,6 +129,7 @@ def evaluate(
     device: torch.device | str | None = None,
     dtype: str | None = None,
     target_lang: str | None = None,
+    search: Search | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     watch: Watch | None = None,
@@ -140,7 +143,8 @@ def evaluate(
     output: a folder for what the model gives, from which a later run of the same model goes on.
     normalise, by, resamples, seed: of word error rates. p_targets: priors of the detection costs, NIST's by default.
     collar, skip_overlap: of the diarization error rate. limit: take the first utterances or trials alone.
-    batch_seconds: audio in a batch. device, dtype, target_lang: as in `load_model`.
+    batch_seconds: audio in a batch. device, dtype, target_lang: as in `load_model`. search: how words are searched for,
+    by default greedily.
 
     Writes no results: `Evaluation.save` does. Recordings that can't be read are among the failures.
 
@@ -159,10 +163,12 @@ def evaluate(
         limit=limit,
         watch=watch,
         batch_seconds=batch_seconds,
-        settings={"device": device, "dtype": dtype, "target_lang": target_lang},
+        settings={"device": device, "dtype": dtype, "target_lang": target_lang, "search": search},
         failures=[],
     )
     kind = work.kind(trials, rttm)
+    if search is not None and (kind is not Kind.words or model is None):
+        raise ValueError(f"'{work.name}' isn't searched for words: leave the language model and hot words out.")
     # What would stop the scoring stops it now, not when the model is done.
     if kind is Kind.words:
         require_jiwer()
@@ -302,8 +308,10 @@ class _Work:
         self.watch.start(f"loading {self.model}", 0)
         path = None if self.output is None else self.output / JOURNALS[kind]
         settings = {key: str(value) for key, value in self.settings.items() if key == "dtype" and value is not None}
-        mark = fingerprint(self.model, self.settings["target_lang"], **settings) if path is not None else ""
         runner = Runner(self.model, kind, **self.settings)
+        if runner.decoder is not None:
+            settings["search"] = self.settings["search"].mark(runner.decoder)
+        mark = fingerprint(self.model, self.settings["target_lang"], **settings) if path is not None else ""
         outputs = {}
         with Journal(path, mark) as journal:
             self.watch.start("evaluating", len(items))

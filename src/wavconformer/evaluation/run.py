@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.rttm import stretches
 from wavconformer.data.utterance import Utterance, load_utterance, name_of
+from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.text import greedy_text
 from wavconformer.errors import AudioError, CheckpointError, DataError
 from wavconformer.evaluation.journal import Journal
+from wavconformer.tasks.search import Search
 
 if TYPE_CHECKING:
     import torch
 
+    from wavconformer.decoding.beam import BeamDecoder
     from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
 BATCH_SECONDS = 30.0
@@ -82,8 +85,9 @@ class Runner:
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         target_lang: str | None = None,
+        search: Search | None = None,
     ) -> None:
-        """Raises CheckpointError where files are missing or the checkpoint lacks the head."""
+        """Raises CheckpointError where files are missing or the checkpoint lacks the head, as `Search.decoder` does."""
         from wavconformer.checkpoint import models
         from wavconformer.checkpoint.pretrained import default_device
         from wavconformer.processing import Wav2Vec2FeatureExtractor
@@ -93,12 +97,14 @@ class Runner:
         self.kind = kind
         self.model: Any
         self.tokenizer: Wav2Vec2CTCTokenizer | None = None
+        self.decoder: BeamDecoder | None = None
         self.extractor: Wav2Vec2FeatureExtractor
         if kind is Kind.words:
             transcriber = load_model(name, device=device, dtype=dtype, target_lang=target_lang)
             self.model = transcriber.model
             self.tokenizer = transcriber.processor.tokenizer
             self.extractor = transcriber.processor.feature_extractor
+            self.decoder = None if search is None else search.decoder(transcriber)
             return
         cls = getattr(models, next(architecture for architecture, does in _KINDS.items() if does is kind))
         self.model, info = cls.from_pretrained(
@@ -167,8 +173,12 @@ class Runner:
     def _read(self, values: NDArray[np.float32], *, silent: bool) -> Any:
         """The plain output of one utterance's scores, (T, ·) or (·,)."""
         if self.kind is Kind.words:
-            assert self.tokenizer is not None  # as `transcribe` does with digital silence:
-            return "" if silent else greedy_text(values.argmax(-1), self.model.blank, self.tokenizer)
+            if silent:  # as `transcribe` does with digital silence
+                return ""
+            if self.decoder is not None:
+                return " ".join(word.text for word in self.decoder(log_softmax(values)))
+            assert self.tokenizer is not None
+            return greedy_text(values.argmax(-1), self.model.blank, self.tokenizer)
         if self.kind is Kind.classes:
             return self.model.config.id2label[int(values.argmax())]
         if self.kind is Kind.verification:

@@ -87,6 +87,8 @@ class Loop:
         self.recipe = recipe
         self.task = task
         self.folder = Path(recipe.logging.folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"logging.folder '{self.folder}' is a file: name a folder for the run.")
         self.checkpoints = Checkpoints(self.folder, recipe.trainer.keep_last)
         latest = self.checkpoints.latest() if resume else None
         if not resume and self.checkpoints.all():
