@@ -50,11 +50,10 @@ def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher
 
 @pytest.mark.parametrize(("burden", "sizes"), [(0.0, [1, 1]), (1.0, [2])])
 def test_where_padding_is_computed_lengths_go_together_where_one_batch_more_would_cost_more(
-    transcriber, batches, random, monkeypatch, burden, sizes
+    transcriber, batches, random, burden, sizes
 ):
-    monkeypatch.setattr("wavconformer.serve.batcher._burden", lambda transcriber: burden)
     batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
-    batcher._packs = False
+    batcher._packs, batcher._burden = False, burden
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in (2 * RATE, RATE)]
     batcher.scores(waveforms, "it", None, Work())
     batcher.close()

@@ -90,7 +90,8 @@ class Batcher:
         is_cpu = isinstance(transcriber.model, OnnxModel) or transcriber.model.device.type == "cpu"
         self._packs = is_cpu and not is_graph
         self._most = CPU_SECONDS if is_cpu else ACCELERATOR_SECONDS
-        self._burden = _burden(transcriber)
+        _trial(transcriber, _TRIALS[0])
+        self._burden = 0.0 if self._packs else _burden(transcriber)
         count, threads = workers or 1, None
         if is_cpu and not is_graph:
             import torch
@@ -262,19 +263,23 @@ def _burden(transcriber: Transcriber, clock: Callable[[], float] = time.monotoni
     A second of this model's audio, and nothing of it, are tried out: weights are read and operators called for each
     batch, which is more than a second's worth for a small model, and a third of one for the large shape.
     """
-    random = np.random.default_rng(0)
     costs = []
     for seconds in _TRIALS:
-        waveform = random.normal(0, 0.1, round(seconds * transcriber.sampling_rate)).astype(np.float32)
         took = []
         for _ in range(3):
             begun = clock()
-            transcriber.log_probs_of([waveform], "a trial")
+            _trial(transcriber, seconds)
             took.append(clock() - begun)
         costs.append(min(took))
     (short, long), (less, more) = _TRIALS, costs
     second = (more - less) / (long - short)
     return min(_MOST_BURDEN, max(0.0, less / second - short)) if second > 0 else 0.0
+
+
+def _trial(transcriber: Transcriber, seconds: float) -> None:
+    """Runs the model on noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, round(seconds * transcriber.sampling_rate))
+    transcriber.log_probs_of([noise.astype(np.float32)], "a trial")
 
 
 def _language(transcriber: Transcriber) -> str | None:
