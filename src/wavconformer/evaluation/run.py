@@ -18,6 +18,7 @@ from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.text import greedy_text
 from wavconformer.errors import AudioError, CheckpointError, DataError
 from wavconformer.evaluation.journal import Journal
+from wavconformer.tasks.scores import no_numbers, outputs
 from wavconformer.tasks.search import Search
 
 if TYPE_CHECKING:
@@ -146,29 +147,23 @@ class Runner:
             raise AudioError(f"{seconds:.0f} s are too long for this machine's memory: cut it into parts.") from error
 
     def _outputs(self, waveforms: Sequence[NDArray[np.float32]]) -> list[Any]:
-        import torch
-
         inputs = self.extractor(
             list(waveforms),
             sampling_rate=self.sampling_rate,
             padding=True,
             return_attention_mask=True,
-            return_tensors="pt",
-        ).to(self.model.device)
-        with torch.inference_mode():
-            output = self.model(**inputs)
+            return_tensors="np",
+        )
+        output = outputs(self.model, inputs["input_values"], inputs["attention_mask"])
         scores = output.embeddings if self.kind is Kind.verification else output.logits
         lengths = [int(self.model.feature_lengths(len(waveform))) for waveform in waveforms]
-        outputs = []
+        found = []
         for waveform, row, length in zip(waveforms, scores, lengths, strict=True):
             values = row[:length] if row.ndim == 2 else row
             if not values.isfinite().all():
-                raise CheckpointError(
-                    f"{self.name} gives NaN or infinite scores: its weights are broken, or too large for "
-                    f"{str(self.model.dtype).removeprefix('torch.')}. `wavconformer check` tells more."
-                )
-            outputs.append(self._read(values.float().cpu().numpy(), silent=not np.ptp(waveform)))
-        return outputs
+                raise no_numbers(self.name)
+            found.append(self._read(values.float().cpu().numpy(), silent=not np.ptp(waveform)))
+        return found
 
     def _read(self, values: NDArray[np.float32], *, silent: bool) -> Any:
         """The plain output of one utterance's scores, (T, ·) or (·,)."""
