@@ -26,9 +26,9 @@ from wavconformer.tasks.transcribe import LogProbs, Transcriber
 Waveform = NDArray[np.float32]
 
 # oneDNN and PyTorch keep what they have prepared for each shape of a product, a thousand of them if nothing else is
-# said. Of oneDNN's there are a few hundred for the lengths that a line of packed utterances has; to prepare one anew
+# said. Most of those for the lines of packed utterances, whose lengths are few, fit into a hundred; to prepare one anew
 # takes half a millisecond.
-_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "16"}
+_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "96", "LRU_CACHE_CAPACITY": "16"}
 # Waveforms on which it is tried out what a batch costs by itself, in seconds, and the most that it is thought to cost.
 _TRIALS = (0.25, 1.5)
 _MOST_BURDEN = 2.0
