@@ -62,20 +62,28 @@ class Ready(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
 
 def loop(runs: int) -> Iterator[Comparison]:
     """Updates with the same data, data loading, optimizer and logging included: theirs finds its batches ready."""
+    for precision in ("float32", "bfloat16"):
+        yield _loop(runs, precision)
+
+
+def _loop(runs: int, precision: str) -> Comparison:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = _corpus(folder)
-        batches = _batches(_recipe(corpus, folder))
+        batches = _batches(_recipe(corpus, folder, precision))
         times: list[tuple[float, float]] = []
         for run in range(runs + 1):
-            pair = _theirs(batches, folder / f"theirs{run}"), _ours(_recipe(corpus, folder / f"ours{run}"))
+            theirs_took = _theirs(batches, folder / f"theirs{run}", precision)
+            ours_took = _ours(_recipe(corpus, folder / f"ours{run}", precision))
             if run:  # the first only warms up
-                times.append(pair)
+                times.append((theirs_took, ours_took))
     audio = sum(batch.seconds for batch in batches[1:-1])
     theirs, ours = (median(taken) for taken in zip(*times, strict=True))
     ratio = median(other / own for other, own in times)
     rates = f"{audio / theirs:.0f} and {audio / ours:.0f} audio-seconds a second"
-    yield Comparison(f"training loop, tiny-en, {audio:.0f} s of audio: {rates}", theirs, ours, ratio, runs)
+    return Comparison(
+        f"training loop in {precision}, tiny-en, {audio:.0f} s of audio: {rates}", theirs, ours, ratio, runs
+    )
 
 
 def _corpus(folder: Path) -> Path:
@@ -91,12 +99,12 @@ def _corpus(folder: Path) -> Path:
     return folder / "corpus"
 
 
-def _recipe(corpus: Path, folder: Path) -> Recipe:
+def _recipe(corpus: Path, folder: Path, precision: str) -> Recipe:
     return Recipe(
         data=Data(train=(str(corpus),), vocabulary=str(TINY / "vocab.json")),
         model=Model(init=str(TINY)),
         optim=Optim(lr=LEARNING_RATE),
-        trainer=Trainer(max_steps=UPDATES, batch_seconds=SECONDS, workers=0),
+        trainer=Trainer(max_steps=UPDATES, batch_seconds=SECONDS, workers=0, precision=precision),
         logging=Logging(folder=str(folder), every=1, tensorboard=False),
     )
 
@@ -112,7 +120,7 @@ def _ours(recipe: Recipe) -> float:
     return clock.begun[-1] - clock.begun[1]
 
 
-def _theirs(batches: list[Batch], folder: Path) -> float:
+def _theirs(batches: list[Batch], folder: Path, precision: str) -> float:
     model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(TINY, dtype=torch.float32, attn_implementation="sdpa")
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
@@ -123,6 +131,7 @@ def _theirs(batches: list[Batch], folder: Path) -> float:
         save_strategy="no",
         report_to=[],
         use_cpu=True,
+        bf16=precision == "bfloat16",
         disable_tqdm=True,
     )
     clock = TheirClock()
