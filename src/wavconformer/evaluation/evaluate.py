@@ -307,11 +307,8 @@ class _Work:
         assert self.model is not None
         self.watch.start(f"loading {self.model}", 0)
         path = None if self.output is None else self.output / JOURNALS[kind]
-        settings = {key: str(value) for key, value in self.settings.items() if key == "dtype" and value is not None}
         runner = Runner(self.model, kind, **self.settings)
-        if runner.decoder is not None:
-            settings["search"] = self.settings["search"].mark(runner.decoder)
-        mark = fingerprint(self.model, self.settings["target_lang"], **settings) if path is not None else ""
+        mark = self._mark(runner) if path is not None else ""
         outputs = {}
         with Journal(path, mark) as journal:
             self.watch.start("evaluating", len(items))
@@ -322,6 +319,17 @@ class _Work:
                     self.fail(step.failure.id, step.failure.why)
                 self.watch.step()
         return outputs
+
+    def _mark(self, runner: Runner) -> str:
+        """The fingerprint of all that decides what the model gives."""
+        assert self.model is not None
+        settings = {key: str(value) for key, value in self.settings.items() if key == "dtype" and value is not None}
+        beside = []
+        if runner.decoder is not None:
+            settings["search"] = str((sorted(self.settings["search"].hotwords.items()), runner.decoder.settings))
+            if runner.decoder.lm is not None and runner.decoder.lm.path is not None:
+                beside.append(runner.decoder.lm.path)
+        return fingerprint(self.model, self.settings["target_lang"], beside=beside, **settings)
 
     def labels(self, items: Sequence[Utterance]) -> tuple[dict[str, str], list[str] | None]:
         """The true class of each utterance by id, and the model's classes in its order, None without a model."""

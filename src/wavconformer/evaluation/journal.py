@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -13,10 +14,13 @@ from wavconformer.data.utterance import Utterance, name_of
 from wavconformer.files import Source
 
 
-def fingerprint(model: str | Path, target_lang: str | None = None, **settings: Any) -> str:
+def fingerprint(
+    model: str | Path, target_lang: str | None = None, *, beside: Sequence[Path] = (), **settings: Any
+) -> str:
     """A short name for what a model's files hold and the settings it runs with: it changes when either does.
 
-    target_lang: the language of the adapters. settings: whatever else changes the outputs, such as the dtype.
+    target_lang: the language of the adapters. beside: further files that change the outputs, as a language model's.
+    settings: whatever else does, such as the dtype.
 
     Raises CheckpointError where files are missing.
     """
@@ -26,6 +30,7 @@ def fingerprint(model: str | Path, target_lang: str | None = None, **settings: A
         names += [f"adapter.{target_lang}.safetensors", f"adapter.{target_lang}.bin"]
     files = [source.require("config.json"), *find_weight_files(source)]
     files += [path for name in names if (path := source.find(name)) is not None]
+    files += beside
     digest = hashlib.blake2b(repr((target_lang, sorted(settings.items()))).encode(), digest_size=8)
     for path in files:
         digest.update(path.name.encode())

@@ -132,21 +132,23 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         keys = None if mask is None else mask[:, None, None, :]
         if output_attentions or reference.is_plain():
-            bias = None if keys is None else q.new_zeros(()).masked_fill(~keys, -math.inf)
-            return self._attend_visibly(q, k, v, bias)
+            return self._attend_visibly(q, k, v, keys)
         return self._attend_unseen(q, k, v, keys), None
 
     def _attend_unseen(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Fused attention, or what is faster."""
         if _is_fused_slow(q, v):
-            if bias is not None and bias.dtype is torch.bool:
-                bias = q.new_zeros(()).masked_fill(~bias, -math.inf)
             return self._attend_visibly(q, k, v, bias)[0]
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
 
     def _attend_visibly(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Attention whose weights are an output; what fused attention computes, in the open."""
+        """Attention whose weights are an output; what fused attention computes, in the open.
+
+        bias: as fused attention takes it, summands of the scores or True on the keys that count.
+        """
+        if bias is not None and bias.dtype is torch.bool:
+            bias = q.new_zeros(()).masked_fill(~bias, -math.inf)
         weights = F.dropout(reference.attention_weights(q, k, bias, self.scale), self.dropout, self.training)
         return weights @ v, weights
 

@@ -125,7 +125,7 @@ class FeatureEncoder(nn.Module):
         The utterances go as one, each some whole frames behind the one before. Frames that see two are left out.
         """
         hop, field = hop_and_field(self._layers)
-        counts = [(length - field) // hop + 1 for length in lengths]
+        counts = [conv_length(length, field, hop) for length in lengths]
         between = max(0, -((hop - field) // hop))
         starts = list(accumulate((count + between for count in counts), initial=0))
         line = x.new_zeros(1, (rounded(starts.pop()) - 1) * hop + field, 1)
@@ -133,7 +133,7 @@ class FeatureEncoder(nn.Module):
             samples = (count - 1) * hop + field
             line[0, start * hop : start * hop + samples] = row[:samples]
         made = self._in_pieces(line)[0]
-        features = made.new_zeros(len(counts), (x.shape[1] - field) // hop + 1, made.shape[1])
+        features = made.new_zeros(len(counts), conv_length(x.shape[1], field, hop), made.shape[1])
         for row, start, count in zip(features, starts, counts, strict=True):
             row[:count] = made[start : start + count]
         return features
@@ -158,7 +158,7 @@ def in_pieces(x: Tensor, layers: list[ConvLayer], frames: int, run: Callable[[Te
     convolution before has just written.
     """
     hop, field = hop_and_field(layers)
-    count = (x.shape[1] - field) // hop + 1
+    count = conv_length(x.shape[1], field, hop)
     ends = [(start, min(start + frames, count)) for start in range(0, count, frames)]
     pieces = [run(x[:, start * hop : (end - 1) * hop + field]) for start, end in ends]
     return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]

@@ -190,8 +190,7 @@ class Batcher:
     def _company(self, oldest: _Item) -> list[_Item]:
         """The waiting items that go with the oldest."""
         able = [item for item in self._items if item.language == oldest.language]
-        rate = self._first.sampling_rate
-        seconds = [len(item.waveform) / rate for item in able]
+        seconds = self._seconds(able)
         if self._packs:
             fitting = takewhile(lambda total: total <= self._most, accumulate(seconds))
             return able[: max(1, len(list(fitting)))]
@@ -203,9 +202,12 @@ class Batcher:
         able = sum(item.language == group[0].language for item in self._items)
         if self._packs and able > len(group):  # they go as they came, and the next is too long to join
             return True
-        seconds = [len(item.waveform) / self._first.sampling_rate for item in group]
+        seconds = self._seconds(group)
         held = sum(seconds) if self._packs else max(seconds) * len(seconds)
         return held + max(seconds) > self._most
+
+    def _seconds(self, items: list[_Item]) -> list[float]:
+        return [len(item.waveform) / self._first.sampling_rate for item in items]
 
     def _compute(self, group: list[_Item]) -> None:
         """Gives each its scores, or its error: where a batch fails, each goes alone."""
@@ -215,8 +217,7 @@ class Batcher:
             return
         begun = time.monotonic()
         self._attempt(group)
-        seconds = sum(len(item.waveform) for item in group) / self._first.sampling_rate
-        self._on_batch(len(group), seconds, time.monotonic() - begun)
+        self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
 
     def _attempt(self, group: list[_Item]) -> None:
         transcriber = self._languages[group[0].language]

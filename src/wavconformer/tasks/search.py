@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,10 +28,3 @@ class Search:
         """The decoder for a model. Raises as `Transcriber.beam_decoder` does."""
         decoder = transcriber.beam_decoder(self.lm, hotwords=self.hotwords)
         return decoder.using(**self.beam)
-
-    def mark(self, decoder: BeamDecoder) -> str:
-        """A short name for all that decides what is found: it changes when the language model's file does."""
-        digest = hashlib.blake2b(repr((sorted(self.hotwords.items()), decoder.settings)).encode(), digest_size=8)
-        if decoder.lm is not None and decoder.lm.path is not None:
-            digest.update(decoder.lm.path.read_bytes())
-        return digest.hexdigest()
