@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
 import numpy as np
 import pytest
@@ -34,25 +35,49 @@ def batcher(transcriber, batches):
     batcher.close()
 
 
-def test_what_comes_together_goes_together_and_gives_what_it_gives_alone(batcher, batches, transcriber, random):
+@pytest.mark.parametrize(("workers", "sizes"), [(1, [5]), (2, [2, 3])])
+def test_who_is_expected_goes_along_and_has_what_it_has_alone(transcriber, batches, random, workers, sizes):
+    batcher = Batcher(transcriber, window_seconds=60, workers=workers, on_batch=lambda *batch: batches.append(batch))
     lengths = (16_000, 15_500, 40_000, 39_000, 16_400)
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in lengths]
     alone = [transcriber.log_probs_of([waveform], "it")[0] for waveform in waveforms]
-    with ThreadPoolExecutor(5) as pool:
-        made = list(pool.map(lambda waveform: batcher.scores([waveform], "it", None, Work())[0], waveforms))
+    works = [Work() for _ in lengths]
+    with ThreadPoolExecutor(5) as pool, ExitStack() as stack:
+        for work in works:
+            stack.enter_context(batcher.expecting(work))
+        made = list(pool.map(lambda waveform, work: batcher.scores([waveform], "it", None, work)[0], waveforms, works))
     for scores, expected, length in zip(made, alone, lengths, strict=True):
         frames = output_frames(length, transcriber.model.config)
         np.testing.assert_allclose(scores[:frames], expected[:frames], atol=1e-4)
     batcher.close()
-    assert [size for size, _, _ in batches] == [5]
+    assert sorted(size for size, _, _ in batches) == sizes
     assert sum(seconds for _, seconds, _ in batches) == pytest.approx(sum(lengths) / RATE)
+
+
+def test_where_nobody_is_expected_nobody_waits(transcriber, batches, random):
+    batcher = Batcher(transcriber, window_seconds=3600, workers=1, on_batch=lambda *batch: batches.append(batch))
+    waveform = random.normal(0, 0.1, RATE).astype(np.float32)
+    for _ in range(2):  # who was answered is here again: nobody else is to come
+        batcher.scores([waveform], "it", None, Work(seconds=60))
+    with ThreadPoolExecutor(1) as pool:
+        with batcher.expecting(Work()):
+            waiting = pool.submit(batcher.scores, [waveform], "it", None, Work(seconds=60))
+            wait_for(lambda: len(batcher))
+        waiting.result()  # who was expected has left
+    batcher.close()
+    assert [size for size, _, _ in batches] == [1, 1, 1]
+
+
+def test_nobody_waits_for_long(batcher, random):
+    with batcher.expecting(Work()):
+        batcher.scores([random.normal(0, 0.1, RATE).astype(np.float32)], "it", None, Work(seconds=60))
 
 
 @pytest.mark.parametrize(("burden", "sizes"), [(0.0, [1, 1]), (1.0, [2])])
 def test_where_padding_is_computed_lengths_go_together_where_one_batch_more_would_cost_more(
     transcriber, batches, random, burden, sizes
 ):
-    batcher = Batcher(transcriber, window_seconds=0.3, on_batch=lambda *batch: batches.append(batch))
+    batcher = Batcher(transcriber, window_seconds=0.3, workers=1, on_batch=lambda *batch: batches.append(batch))
     batcher._packs, batcher._burden = False, burden
     waveforms = [random.normal(0, 0.1, length).astype(np.float32) for length in (2 * RATE, RATE)]
     batcher.scores(waveforms, "it", None, Work())
@@ -92,12 +117,10 @@ def test_who_was_answered_may_ask_again_and_go_with_those_that_wait(transcriber,
 
 @pytest.mark.parametrize("seconds", [(8, 8), (7, 10)])  # together; one after the other, as they don't go together
 def test_a_full_batch_waits_no_longer(transcriber, random, seconds):
-    batcher = Batcher(transcriber, window_seconds=3600)
-    try:
-        waveforms = [random.normal(0, 0.1, length * RATE).astype(np.float32) for length in seconds]
+    batcher = Batcher(transcriber, window_seconds=3600, workers=1)
+    waveforms = [random.normal(0, 0.1, length * RATE).astype(np.float32) for length in seconds]
+    with closing(batcher), batcher.expecting(Work()), batcher.expecting(Work()):
         assert len(batcher.scores(waveforms, "it", None, Work(seconds=60))) == 2
-    finally:
-        batcher.close()
 
 
 def test_the_one_at_fault_has_the_error(batcher, random):

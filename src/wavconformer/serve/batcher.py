@@ -7,8 +7,9 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 
@@ -49,10 +50,14 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    A waveform waits `window_seconds` for others, and as long after each answer, as who was answered may ask again. Then
-    it goes with those that are there. The oldest goes first. On a CPU several batches are computed side by side, each
-    on some of the cores, as `Transcriber.many` does it. Elsewhere, and by a graph, padding is computed like sound:
-    there only those of like length go together, so like that their padding costs less than one batch more would.
+    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each
+    takes its share of the waveforms that there are, the oldest first: those that wait, those that are being computed,
+    and those that are likely to come. Who is expected is likely to come, and who was just answered to ask again. A share
+    that isn't there waits for them `window_seconds`, and as long after each answer, no longer; where nobody is likely
+    to come nobody waits.
+
+    By a graph, and on an accelerator, padding is computed like sound: there only those of like length go together, so
+    like that their padding costs less than one batch more would.
     """
 
     def __init__(
@@ -84,6 +89,9 @@ class Batcher:
         self._items: list[_Item] = []
         self._changed = threading.Condition()
         self._running = 0
+        self._computed = 0
+        self._expected: set[Work] = set()
+        self._returns: list[float] = []
         self._answered = -math.inf
         self._closed = False
         is_graph = isinstance(transcriber.model, OnnxModel)
@@ -99,6 +107,7 @@ class Batcher:
             cores = torch.get_num_threads()
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
+        self._workers = count
         self._threads = [
             threading.Thread(target=self._run, args=(threads,), name=f"batches-{number}", daemon=True)
             for number in range(count)
@@ -127,6 +136,17 @@ class Batcher:
         """The model's transcriber for one of its languages, by default for the one that it was loaded with."""
         return self._languages[self.language if language is None else language]
 
+    @contextmanager
+    def expecting(self, work: Work) -> Iterator[None]:
+        """Within the block a work is expected to ask for scores, until it does."""
+        with self._changed:
+            self._expected.add(work)
+            self._has_returned()
+        try:
+            yield
+        finally:
+            self._expect_no_more(work)
+
     def scores(self, waveforms: Sequence[Waveform], name: str, language: str | None, work: Work) -> list[LogProbs]:
         """Log-probabilities (T, V) of each waveform (S,), when its turn has come. The thread waits for them.
 
@@ -135,6 +155,10 @@ class Batcher:
         work.check()
         items = [_Item(waveform, name, self.language if language is None else language, work) for waveform in waveforms]
         with self._changed:
+            if work in self._expected:
+                self._expected.discard(work)
+            else:
+                self._has_returned()
             self._items += items
             self._changed.notify_all()
         try:
@@ -142,6 +166,17 @@ class Batcher:
         finally:
             for item in items:
                 item.scores.cancel()
+
+    def _expect_no_more(self, work: Work) -> None:
+        with self._changed:
+            if work in self._expected:
+                self._expected.discard(work)
+                self._changed.notify_all()
+
+    def _has_returned(self) -> None:
+        """Somebody is here: of those who were answered one less is to come."""
+        if self._returns:
+            self._returns.pop(0)
 
     # The threads
 
@@ -154,13 +189,21 @@ class Batcher:
             group = self._next()
             if group is None:
                 return
+            answers: list[tuple[_Item, LogProbs | Exception]] = []
             try:
-                self._compute(group)
-            finally:
+                answers = self._compute(group)
+            finally:  # before anybody is answered, who could be back at once
                 with self._changed:
                     self._running -= 1
+                    self._computed -= len(group)
                     self._answered = time.monotonic()
+                    self._returns += [self._answered + self._window] * len({item.work for item in group})
                     self._changed.notify_all()
+            for item, answer in answers:
+                if isinstance(answer, Exception):
+                    item.scores.set_exception(answer)
+                else:
+                    item.scores.set_result(answer)
 
     def _next(self) -> list[_Item] | None:
         """The next batch, with the model in its language; None where there is none and none will come."""
@@ -173,9 +216,9 @@ class Batcher:
                     self._changed.wait()
                     continue
                 oldest = self._items[0]
-                group = self._company(oldest)
-                patience = max(oldest.arrived, self._answered) + self._window - time.monotonic()
-                if patience > 0 and not self._is_full(group):
+                share, patience = self._share(oldest)
+                group = self._company(oldest)[:share]
+                if patience > 0 and len(group) < share and not self._is_full(group):
                     self._changed.wait(patience)
                     continue
                 if oldest.language != self._now():
@@ -185,7 +228,19 @@ class Batcher:
                     _use(self._first, oldest.language)
                 self._items = [item for item in self._items if item not in group]
                 self._running += 1
+                self._computed += len(group)
                 return group
+
+    def _share(self, oldest: _Item) -> tuple[int, float]:
+        """How many of all go in one batch, and the seconds that those which are there may wait for the rest."""
+        now = time.monotonic()
+        self._returns = [until for until in self._returns if until > now]
+        likely = len(self._expected) + len(self._returns)
+        share = math.ceil((len(self._items) + self._computed + likely) / self._workers)
+        if not likely:
+            return share, 0.0
+        until = max(oldest.arrived, self._answered) + self._window
+        return share, (until if self._expected else min(until, self._returns[0])) - now
 
     def _company(self, oldest: _Item) -> list[_Item]:
         """The waiting items that go with the oldest."""
@@ -209,33 +264,29 @@ class Batcher:
     def _seconds(self, items: list[_Item]) -> list[float]:
         return [len(item.waveform) / self._first.sampling_rate for item in items]
 
-    def _compute(self, group: list[_Item]) -> None:
-        """Gives each its scores, or its error: where a batch fails, each goes alone."""
+    def _compute(self, group: list[_Item]) -> list[tuple[_Item, LogProbs | Exception]]:
+        """The scores of each that is still wanted, or its error."""
         # A future that is cancelled now stays so; another can't be cancelled any more.
         group = [item for item in group if item.scores.set_running_or_notify_cancel()]
         if not group:
-            return
+            return []
         begun = time.monotonic()
-        self._attempt(group)
+        answers = self._attempt(group)
         self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
+        return list(zip(group, answers, strict=True))
 
-    def _attempt(self, group: list[_Item]) -> None:
+    def _attempt(self, group: list[_Item]) -> list[LogProbs | Exception]:
+        """Where a batch fails, each goes alone."""
         transcriber = self._languages[group[0].language]
         names = " and ".join(dict.fromkeys(item.name for item in group))
         try:
-            made = transcriber.log_probs_of([item.waveform for item in group], names)
+            return [*transcriber.log_probs_of([item.waveform for item in group], names)]
         except WavConformerError as error:
             if len(group) == 1:
-                group[0].scores.set_exception(error)
-                return
-            for item in group:
-                self._attempt([item])
+                return [error]
+            return [answer for item in group for answer in self._attempt([item])]
         except Exception as error:  # noqa: BLE001 - theirs who wait: this thread serves others
-            for item in group:
-                item.scores.set_exception(error)
-        else:
-            for item, log_probs in zip(group, made, strict=True):
-                item.scores.set_result(log_probs)
+            return [error] * len(group)
 
     def _now(self) -> str | None:
         return _language(self._first)

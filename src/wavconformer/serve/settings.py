@@ -32,8 +32,8 @@ class Settings:
     names: what clients call the model; the first is its name, the others stand for it too.
     hosts: names under which it may be asked, besides those of this machine; "*" for any. origins: of web pages
         elsewhere that may ask it.
-    workers: batches that go through the model at the same time. window_milliseconds: that a recording waits for others
-        to go along.
+    workers: batches that go through the model at the same time. window_milliseconds: that a recording waits at most
+        for others that are likely to come.
     concurrency: requests that are worked on at once. queue: those that may wait for it.
     timeout_seconds, megabytes, minutes: of one request: its time, its body, its audio.
     uploads, upload_megabytes: bodies that are being received at once, and how much they may hold together.
@@ -56,7 +56,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     workers: int | None = None
-    window_milliseconds: float = 5.0
+    window_milliseconds: float = 30.0
     concurrency: int = 16
     queue: int = 16
     timeout_seconds: float = 120.0
