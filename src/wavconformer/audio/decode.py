@@ -79,6 +79,7 @@ def stream_audio(
     source_rate: int | None = None,
     block_seconds: float = 10.0,
     on_loss: Callable[[str], None] | None = None,
+    on_duration: Callable[[float | None], None] | None = None,
 ) -> Iterator[Samples]:
     """Decodes a recording block by block, in memory bounded by the block.
 
@@ -92,6 +93,8 @@ def stream_audio(
     source_rate: samples per second of `source`, for arrays; files state their own.
     block_seconds: length of a block.
     on_loss: is told, in a sentence, what of a recording could not be decoded, in place of the AudioWarning.
+    on_duration: is told the seconds that a file's container states, as `probe` gives them, before anything is decoded;
+        what it raises ends the recording.
 
     Yields float32 blocks (S,), all of `block_seconds` but the last, which may be shorter. A file is opened when the
     first block is asked for, and closed after the last one or when the iterator is dropped.
@@ -116,7 +119,7 @@ def stream_audio(
         name = name_of(source)
         if source_rate is not None:
             raise ValueError(f"{name}: source_rate is for arrays; a recording states its own. Leave it out.")
-        pieces = _decoded(source, block_seconds, on_loss)
+        pieces = _decoded(source, block_seconds, on_loss, on_duration)
     resampled = _resampled(_finite(pieces, name), sampling_rate)
     return _cut(resampled, max(1, round(block_seconds * sampling_rate)), name)
 
@@ -133,9 +136,16 @@ def is_blocks(source: AudioFile | Iterable[npt.NDArray[Any]]) -> TypeIs[Iterable
 # The stages
 
 
-def _decoded(source: AudioFile, seconds: float, on_loss: Callable[[str], None] | None) -> Iterator[_Piece]:
+def _decoded(
+    source: AudioFile,
+    seconds: float,
+    on_loss: Callable[[str], None] | None,
+    on_duration: Callable[[float | None], None] | None,
+) -> Iterator[_Piece]:
     """The recording mixed down, about `seconds` at a time; each piece has one rate."""
     with opened(source) as recording:
+        if on_duration is not None:
+            on_duration(recording.duration)
         frames: list[Samples] = []
         gathered, rate, heard = 0, 0, 0.0
         for frame in recording.frames():

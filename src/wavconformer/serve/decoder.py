@@ -21,11 +21,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavconformer.audio import AudioInfo, probe, stream_audio
+from wavconformer.audio import stream_audio
 from wavconformer.errors import AudioError
 
 HEADER = struct.Struct("<cI")
 REQUEST_BYTES = 1 << 16
+SEND_BYTES = 1 << 18  # four seconds at the models' rate
 
 
 @dataclass(frozen=True)
@@ -70,39 +71,45 @@ def _limit(megabytes: float) -> None:
 
 
 def _decode(raw: io.FileIO, asked: Asked, connection: socket.socket) -> None:
-    def send(kind: bytes, content: bytes = b"") -> None:
-        connection.sendall(HEADER.pack(kind, len(content)) + content)
+    is_file = raw.seekable()
 
-    try:
-        # What comes through a pipe can't be looked at beforehand.
-        file = io.BufferedReader(raw, 1 << 16) if raw.seekable() else raw
-        duration = _plain(probe(file)) if raw.seekable() else None
+    def send(kind: bytes, content: bytes = b"") -> None:
+        messages.write(HEADER.pack(kind, len(content)) + content)
+        if not is_file:  # whoever records it waits for what has come
+            messages.flush()
+
+    def tell(duration: float | None) -> None:
+        """The length that the container states, where it is one that can be."""
+        if duration is not None and not duration > 0:
+            duration = None
         if duration is not None and duration > asked.most_seconds:
             raise TooLong
         send(b"I", json.dumps({"duration": duration}).encode())
-        heard = 0.0
-        for block in stream_audio(
-            file,
-            sampling_rate=asked.rate,
-            block_seconds=asked.block_seconds,
-            on_loss=lambda message: send(b"L", message.encode()),
-        ):
-            heard += len(block) / asked.rate
-            if heard > asked.most_seconds:
-                raise TooLong
-            send(b"A", block.tobytes())
-        send(b"Z")
-    except TooLong:
-        send(b"T")
-    except AudioError as error:
-        send(b"E", str(error).encode())
-    except MemoryError:
-        send(b"E", f"'{raw.name}': decoding it takes more memory than is allowed here.".encode())
 
-
-def _plain(info: AudioInfo) -> float | None:
-    """The length that the container states, where it is one that can be."""
-    return None if info.duration is None or not info.duration > 0 else info.duration
+    # Messages of a short recording go as one: each would wake who waits for it.
+    with connection.makefile("wb", SEND_BYTES) as messages:
+        try:
+            if not is_file:  # its length isn't known, and it may be long until it begins
+                tell(None)
+            heard = 0.0
+            for block in stream_audio(
+                io.BufferedReader(raw, 1 << 16) if is_file else raw,
+                sampling_rate=asked.rate,
+                block_seconds=asked.block_seconds,
+                on_loss=lambda message: send(b"L", message.encode()),
+                on_duration=tell if is_file else None,
+            ):
+                heard += len(block) / asked.rate
+                if heard > asked.most_seconds:
+                    raise TooLong
+                send(b"A", block.tobytes())
+            send(b"Z")
+        except TooLong:
+            send(b"T")
+        except AudioError as error:
+            send(b"E", str(error).encode())
+        except MemoryError:
+            send(b"E", f"'{raw.name}': decoding it takes more memory than is allowed here.".encode())
 
 
 if __name__ == "__main__":

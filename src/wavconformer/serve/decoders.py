@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.errors import AudioError
-from wavconformer.serve.decoder import HEADER, Asked, TooLong
+from wavconformer.serve.decoder import HEADER, SEND_BYTES, Asked, TooLong
 from wavconformer.serve.failures import Failure
 from wavconformer.serve.work import GLANCE, Work
 
@@ -133,6 +133,7 @@ class _Process:
             )
         self._socket = ours
         self._socket.settimeout(GLANCE)
+        self._received = bytearray()  # of which nothing has been read yet
         self.rests = True
         self.recordings = 0
 
@@ -170,12 +171,11 @@ class _Process:
             yield kind, content
 
     def _read(self, size: int, work: Work, stall_seconds: float | None, name: str) -> bytes:
-        content = bytearray(size)
-        view, got, waited = memoryview(content), 0, 0.0
-        while got < size:
+        waited = 0.0
+        while len(self._received) < size:
             work.check()
             try:
-                count = self._socket.recv_into(view[got:])
+                more = self._socket.recv(SEND_BYTES)
             except TimeoutError:
                 waited += GLANCE
                 if stall_seconds is not None and waited > stall_seconds:
@@ -185,10 +185,13 @@ class _Process:
                 continue
             except OSError as error:
                 raise _died(name) from error
-            if not count:
+            if not more:
                 raise _died(name)
-            got, waited = got + count, 0.0
-        return bytes(content)
+            self._received += more
+            waited = 0.0
+        content = bytes(memoryview(self._received)[:size])
+        del self._received[:size]
+        return content
 
     def end(self) -> None:
         """Ends it at once."""
