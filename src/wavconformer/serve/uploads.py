@@ -27,6 +27,7 @@ Fields: TypeAlias = dict[str, Any]
 _FIELDS = 600
 _FIELD_BYTES = 256 << 10
 _NAME_LENGTH = 100
+_SMALL_BYTES = 1 << 20
 # A sender who is slower than this, in bytes a second, after the first seconds, is given up.
 _SLOWEST = 2048
 _GRACE_SECONDS = 30.0
@@ -87,7 +88,7 @@ class Uploads:
             yield _parted(received)
         finally:
             if received is not None:
-                await received.close()
+                await _close(received, body.size)
             self._held -= body.size
 
     def hold(self, size: int) -> None:
@@ -155,6 +156,16 @@ async def _received(request: Request, body: _Body) -> FormData:
         return await bounded.form(max_files=4, max_fields=_FIELDS, max_part_size=_FIELD_BYTES)
     except ClientDisconnect:
         raise Failure(GONE, "The client has gone.", code="client_gone") from None
+
+
+async def _close(form: FormData, size: int) -> None:
+    """Closes its files: small ones at once, as a thread would cost more, and others in one, as that takes long."""
+    if size > _SMALL_BYTES:
+        await form.close()
+        return
+    for _, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            value.file.close()
 
 
 def _parted(form: FormData) -> tuple[Fields, dict[str, Upload]]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -333,12 +334,13 @@ class Transcriber:
         vad: what is asked whether anybody speaks, as `wavconformer.Cutting` has it, where the model is sure of no word.
         """
         refuse_short(recordings, self.model.config.receptive_field, self.sampling_rate)
-        heard = [recording for recording in recordings if np.ptp(recording.waveform)]
+        sounds = [bool(np.ptp(recording.waveform)) for recording in recordings]
+        heard = list(compress(recordings, sounds))
         names = " and ".join(recording.name for recording in heard)
         scores = iter(self.log_probs_of([recording.waveform for recording in heard], names) if heard else [])
         return [
-            self._transcript(recording, next(scores) if np.ptp(recording.waveform) else None, vad)
-            for recording in recordings
+            self._transcript(recording, next(scores) if is_sound else None, vad)
+            for recording, is_sound in zip(recordings, sounds, strict=True)
         ]
 
     def _transcript(self, recording: Recording, log_probs: LogProbs | None, vad: str) -> Transcript:
