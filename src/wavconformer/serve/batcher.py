@@ -50,11 +50,10 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each
-    takes its share of the waveforms that there are, the oldest first: those that wait, those that are being computed,
-    and those that are likely to come. Who is expected is likely to come, and who was just answered to ask again. A share
-    that isn't there waits for them `window_seconds`, and as long after each answer, no longer; where nobody is likely
-    to come nobody waits.
+    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each is
+    an equal share, the oldest first, of the waveforms that wait, those that are being computed, and those that are
+    likely to come: of who is expected, and of as many as were just answered, who may ask again. A batch waits for its
+    share `window_seconds`, and as long after each answer, no longer; where nobody is likely to come it doesn't wait.
 
     By a graph, and on an accelerator, padding is computed like sound: there only those of like length go together, so
     like that their padding costs less than one batch more would.
