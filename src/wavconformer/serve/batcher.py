@@ -50,8 +50,8 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each is
-    an equal share, the oldest first, of the waveforms that wait, those that are being computed, and those that are
+    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each
+    is an equal share, the oldest first, of the waveforms that wait, those that are being computed, and those that are
     likely to come: of who is expected, and of as many as were just answered, who may ask again. A batch waits for its
     share `window_seconds`, and as long after each answer, no longer; where nobody is likely to come it doesn't wait.
 
