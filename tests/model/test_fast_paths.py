@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from model.builders import build
-from wavconformer.model import attention, feature_encoder, reference
+from wavconformer.model import attention, feature_encoder, layers, reference
 from wavconformer.model import linear as linear_module
 from wavconformer.model.convolution import depthwise_convolution, strided_convolution
 from wavconformer.model.linear import linear
@@ -295,3 +295,37 @@ def test_weights_made_in_inference_mode_work():
     with torch.inference_mode():
         model = build("Model", position_embeddings_type="relative")
         assert model(torch.randn(1, 4_000)).last_hidden_state.isfinite().all()
+
+
+@pytest.mark.parametrize("build_layer", [lambda: layers.Linear(24, 40), lambda: layers.PointwiseConv(24, 40)])
+def test_prepacked_weights_give_the_same_until_they_change(build_layer, monkeypatch):
+    torch.manual_seed(0)
+    layer, x = build_layer(), torch.randn(2, 32, 24)
+    torch.nn.init.normal_(layer.weight)
+    if layer.bias is not None:
+        torch.nn.init.normal_(layer.bias)
+    layers.prepack(layer)
+
+    def expected():
+        return F.linear(x, layer.weight.flatten(1), layer.bias)
+
+    assert layer.prepacked is not None
+    torch.testing.assert_close(layer(x), expected())  # with autograd, as ever
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected(), atol=1e-5, rtol=1e-5)
+        layer.weight.mul_(3)
+        torch.testing.assert_close(layer(x), expected(), atol=1e-5, rtol=1e-5)
+    assert copy.deepcopy(layer).prepacked is None
+    assert pickle.loads(pickle.dumps(layer)).prepacked is None
+    assert list(layer.state_dict()) == [name for name, _ in layer.named_parameters()]
+    monkeypatch.setattr(layers, "MOST_PREPACKED", 24 * 40 * 4 - 1)
+    large = build_layer()
+    layers.prepack(large)
+    assert large.prepacked is None
+
+
+def test_weights_that_onednn_doesnt_take_aren_t_prepacked():
+    assert linear_module.Prepacked.of(torch.zeros(8, 4, dtype=torch.float64)) is None
+    with torch.inference_mode():
+        made = torch.zeros(8, 4)
+    assert linear_module.Prepacked.of(made) is None

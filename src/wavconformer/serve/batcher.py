@@ -100,9 +100,12 @@ class Batcher:
         _trial(transcriber, _TRIALS[0])
         self._burden = 0.0 if self._packs else _burden(transcriber)
         count, threads = workers or 1, None
-        if is_cpu and not is_graph:
+        if not isinstance(transcriber.model, OnnxModel) and is_cpu:
             import torch
 
+            from wavconformer.model.layers import prepack
+
+            prepack(transcriber.model)
             cores = torch.get_num_threads()
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
