@@ -316,7 +316,7 @@ def test_prepacked_weights_give_the_same_until_they_change(build_layer, monkeypa
         layer.weight.mul_(3)
         torch.testing.assert_close(layer(x), expected(), atol=1e-5, rtol=1e-5)
     assert copy.deepcopy(layer).prepacked is None
-    assert pickle.loads(pickle.dumps(layer)).prepacked is None
+    assert pickle.loads(pickle.dumps(layer)).prepacked is None  # noqa: S301 - just made
     assert list(layer.state_dict()) == [name for name, _ in layer.named_parameters()]
     monkeypatch.setattr(layers, "MOST_PREPACKED", 24 * 40 * 4 - 1)
     large = build_layer()
