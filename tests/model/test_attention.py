@@ -145,7 +145,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_half_precision_is_trained_by_the_parts_of_attention(position, monkeypatch):
+def test_short_utterances_are_trained_by_the_parts_of_attention(position, monkeypatch):
     model = build("Model", position_embeddings_type=position, feat_extract_norm="layer")
     values, mask = pad([noise(8000), noise(5000)])
     fused = []
@@ -163,14 +163,20 @@ def test_half_precision_is_trained_by_the_parts_of_attention(position, monkeypat
         "scaled_dot_product_attention",
         lambda *given, **options: fused.append(1) or attend(*given, **options),
     )
-    expected = gradient(half=False)
-    assert len(fused) == 2  # in each block
-    parts = gradient(half=True)
-    assert len(fused) == 2
+    by_parts, half_by_parts = gradient(half=False), gradient(half=True)
+    assert not fused
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         model(values, attention_mask=mask)
-    assert len(fused) > 2
+    assert fused
+    monkeypatch.setattr(attention, "SCORES", 0)
+    fused.clear()
+    expected = gradient(half=False)
+    assert len(fused) == 2  # in each block
+    torch.testing.assert_close(by_parts, expected, rtol=1e-4, atol=1e-4)
+    gradient(half=True)
+    assert len(fused) == 2
     monkeypatch.setattr(attention, "HALF_SCORES", 0)
-    both = {"parts": parts, "fused": gradient(half=True)}
+    both = {"parts": half_by_parts, "fused": gradient(half=True)}
+    assert len(fused) == 4
     errors = {name: ((found - expected).norm() / expected.norm()).item() for name, found in both.items()}
     assert errors["parts"] <= max(0.03, 1.5 * errors["fused"]), errors

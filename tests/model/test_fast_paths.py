@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from model.builders import build
-from wavconformer.model import attention, feature_encoder, layers, reference
+from wavconformer.model import attention, convolution, feature_encoder, layers, reference
 from wavconformer.model import linear as linear_module
 from wavconformer.model.convolution import depthwise_convolution, strided_convolution
 from wavconformer.model.linear import linear
@@ -134,6 +134,17 @@ def test_autocast_still_casts():
         assert strided_convolution(x[None], torch.randn(8, 256, 3), None, 2).dtype is torch.bfloat16
 
 
+def test_half_precision_sums_the_gradient_of_a_kernel_in_single():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 3000, 6), torch.randn(6, 1, 7, requires_grad=True)
+    (expected,) = torch.autograd.grad(depthwise_convolution(x, weight, None).sum(), weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = depthwise_convolution(x, weight, None)
+    assert output.dtype is torch.bfloat16
+    (found,) = torch.autograd.grad(output.sum(), weight)
+    assert ((found - expected).norm() / expected.norm()) < 0.005
+
+
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("frames", [1, 5, 8, 29])
 def test_blocks_of_queries_and_their_gradients_are_the_plain_formula(monkeypatch, frames, masked):
@@ -181,9 +192,11 @@ def test_training_keeps_no_matrix_of_all_pairs_of_frames(monkeypatch):
     assert max(kept) == (2 * frames - 1) * 24 < frames * frames  # the positions are the largest
 
 
+@pytest.mark.parametrize("piece", [1, 500, 1 << 21])
 @pytest.mark.parametrize("frames", [1, 2, 30])
 @pytest.mark.parametrize("kernel", [1, 3, 7])
-def test_depthwise_convolution_and_its_gradients(frames, kernel):
+def test_depthwise_convolution_and_its_gradients(monkeypatch, frames, kernel, piece):
+    monkeypatch.setattr(convolution, "KERNEL_PIECE", piece)
     torch.manual_seed(0)
     x = torch.randn(2, frames, 6, requires_grad=True)
     weight = torch.randn(6, 1, kernel, requires_grad=True)
@@ -210,14 +223,14 @@ def test_the_waveform_in_pieces_is_the_waveform_whole(monkeypatch, piece, first_
     monkeypatch.setattr(feature_encoder, "PIECE", piece)
     monkeypatch.setattr(feature_encoder, "FIRST_PIECE", first_piece)
     with torch.no_grad():
-        assert model.feature_extractor._may_go_in_pieces(audio)
+        assert model.feature_extractor._may_go_in_line(audio)
         torch.testing.assert_close(model.feature_extractor(audio, None), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_norm_over_time_never_goes_in_pieces():
     model = build("Model", feat_extract_norm="group")
     with torch.no_grad():
-        assert not model.feature_extractor._may_go_in_pieces(torch.zeros(1, 400))
+        assert not model.feature_extractor._may_go_in_line(torch.zeros(1, 400))
 
 
 def run(model, frames):

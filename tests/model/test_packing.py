@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from wavconformer.model.conformer import ConformerEncoder
+from wavconformer.model import reference
+from wavconformer.model.batch_norm import FrameBatchNorm
 from wavconformer.model.packing import MULTIPLE, Packing
 
 from .builders import CLASSES, NORMS, POSITIONS, build, noise, pad
@@ -65,8 +67,8 @@ def test_a_convolution_finds_zeros_beyond_the_ends(lengths, reach):
 def packed(monkeypatch):
     """Counts how often an encoder packed."""
     calls = []
-    packed = ConformerEncoder._packed
-    monkeypatch.setattr(ConformerEncoder, "_packed", lambda *given: calls.append(1) or packed(*given))
+    pack = Packing.pack
+    monkeypatch.setattr(Packing, "pack", lambda *given: calls.append(1) or pack(*given))
     return calls
 
 
@@ -87,10 +89,49 @@ def test_a_padded_batch_gives_what_each_gives_alone(paths, packed, name, positio
     torch.testing.assert_close(batch[field], watched[field], rtol=0, atol=1e-4)
 
 
-def test_what_is_trained_or_watched_is_not_packed(packed):
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_training_on_a_line_is_training_on_the_batch(packed, position, norm, checkpointing):
+    utterances = [noise(length, seed=length) for length in (9000, 20_000, 12_345)]
+    values, mask = pad(utterances, filler=3.0)
+    labels = torch.tensor([[3, 4, 5, 6], [1, 2, 2, 9], [7, 8, -100, -100]])
+    found = []
+    for is_plain in (False, True):
+        torch.manual_seed(0)
+        model = build("ForCTC", position_embeddings_type=position, feat_extract_norm=norm).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        with reference.plain() if is_plain else nullcontext():
+            loss = model(values, attention_mask=mask, labels=labels).loss
+            loss.backward()
+        assert bool(packed) != is_plain
+        packed.clear()
+        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        found.append({"loss": loss.detach(), **gradients, **dict(model.named_buffers())})
+    ours, plain = found
+    assert ours.keys() == plain.keys()
+    for name, value in plain.items():
+        assert (ours[name] - value).float().norm() <= 1e-3 * value.float().norm() + 1e-4, name
+
+
+def test_a_norm_that_stays_as_it_is_is_packed_in_training_too(packed):
+    values, mask = pad([noise(9000, seed=1), noise(8000, seed=2)])
+    losses = []
+    for is_plain in (False, True):
+        model = build("ForCTC").train()
+        for module in model.modules():
+            if isinstance(module, FrameBatchNorm):
+                module.eval()
+        with reference.plain() if is_plain else nullcontext():
+            losses.append(model(values, attention_mask=mask).logits.detach())
+    assert packed
+    torch.testing.assert_close(*losses, rtol=0, atol=1e-4)
+
+
+def test_what_is_watched_or_partly_trained_is_not_packed(packed):
     model = build("ForCTC")
     values, mask = pad([noise(9000, seed=1), noise(8000, seed=2)])
-    model(values, attention_mask=mask)
     with torch.no_grad():
         model(values, attention_mask=mask, output_attentions=True)
         model.wav2vec2_conformer.encoder.layers[0].conv_module.train()

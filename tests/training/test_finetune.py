@@ -192,6 +192,23 @@ def test_a_signal_saves_and_leaves(tones, tmp_path, number, monkeypatch):
     assert_equal(tmp_path / "whole", tmp_path / "broken")
 
 
+@pytest.mark.parametrize(("save_every", "kept"), [(2, "checkpoint 2 is kept"), (9, "nothing is kept")])
+def test_the_command_says_what_is_kept_of_weights_that_broke(tones, tmp_path, monkeypatch, run, save_every, kept):
+    from wavconformer.training.loop import Task
+
+    def break_and_stop(self, loop, step):
+        if step == 3:
+            loop.model.lm_head.weight.data.fill_(float("nan"))
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    monkeypatch.setattr(Task, "before_update", break_and_stop)
+    recipe = write_recipe(recipe_of(tones, tmp_path / "run"), tmp_path)
+    code, _, said = run("finetune", recipe, "trainer.max_steps=20", f"trainer.save_every={save_every}")
+    assert code == 128 + signal.SIGTERM
+    assert f"Stopped at update 5 with weights that aren't finite: {kept}." in " ".join(said.split())
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_says_how_to_go_on(tones, tmp_path, monkeypatch, run, number):
     from wavconformer.training.loop import Task

@@ -125,6 +125,8 @@ def test_what_cannot_be_meant(base, other, tmp_path):
         finetune(recipe_of(other, tmp_path, lora=LORA))
     with pytest.raises(ConfigError, match=r"linear_x.* there are .*linear_k"):
         finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=1, targets=("linear_x",))))
+    with pytest.raises(ConfigError, match=r"lora\.rank is 999.*rank \d+ at most"):
+        finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=999)))
     with pytest.raises(ConfigError, match="for the task ctc, not sequence"):
         finetune(run(base, other, tmp_path, "adapter", task="sequence"))
     with pytest.raises(ConfigError, match=r"'\.\./x' is no name of a language"):  # before it trains
@@ -147,3 +149,5 @@ def test_a_new_vocabulary_gets_a_new_head_and_an_old_one_keeps_it(base, tones, o
         Loop(recipe_of(tones, tmp_path / "c", init=str(base), config={"intermediate_size": 32}), Task())
     with pytest.raises(ConfigError, match=r"model\.config\.hidden_sice is no field"):
         Loop(recipe_of(tones, tmp_path / "d", config={"hidden_sice": 32}), Task())
+    with pytest.raises(ConfigError, match=r"vocab_size is 99, but the vocabulary has \d+ tokens"):
+        Loop(recipe_of(tones, tmp_path / "e", config={"vocab_size": 99}), Task())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from wavconformer import Wav2Vec2ConformerConfig, Wav2Vec2ConformerForAudioFrameClassification
 from wavconformer.decoding.activity import SpeakerLabels
+from wavconformer.errors import ConfigError
 from wavconformer.training.objectives import Frames, matched_sets_loss, matched_speakers_loss
 
 from .synthetic import SHAPE
@@ -23,6 +25,12 @@ def drawn(speakers: int, labels: int):
     active = (torch.rand(4, 11, speakers, generator=generator) > 0.6).float()
     real = torch.arange(11) < torch.tensor([11, 7, 1, 9])[:, None]
     return logits, active * real[..., None], real
+
+
+def test_without_scipy_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ConfigError, match=r"wavconformer\[train\]"):
+        matched_speakers_loss(*drawn(2, 2))
 
 
 @pytest.mark.parametrize("speakers", [1, 2, 4])

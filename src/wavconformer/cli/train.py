@@ -56,9 +56,12 @@ def _tell(outcome: Outcome) -> None:
             typer.echo(str(outcome.model))
         return
     if is_first:
-        err.print(
-            f"[yellow]Stopped at update {outcome.step} and saved. The same command with --resume goes on.[/yellow]"
-        )
+        if outcome.saved == outcome.step:
+            kept = "and saved"
+        else:
+            of = f"checkpoint {outcome.saved} is" if outcome.saved else "nothing is"
+            kept = f"with weights that aren't finite: {of} kept"
+        err.print(f"[yellow]Stopped at update {outcome.step} {kept}. The same command with --resume goes on.[/yellow]")
     raise typer.Exit(128 + signal.Signals[outcome.stopped_by])
 
 

@@ -28,8 +28,9 @@ LEAST_BLOCK = 128
 # better shape for both products than few of all, and oneDNN can do the position product.
 HEAD_SCORES = 400_000
 HEAD_QUERY_BLOCK = 1024
-# Up to so many scores (16 MB), fused attention in half precision on a CPU is slower in training than its parts: up to
-# four times where utterances are short.
+# Up to so many scores fused attention on a CPU is slower in training than its parts; in half precision up to four times
+# where utterances are short.
+SCORES = 1_000_000
 HALF_SCORES = 8_000_000
 # Projected positions are kept between calls for at most a minute of frames: 24 MB a layer of the large shape then.
 KEPT_FRAMES = 3000
@@ -112,11 +113,19 @@ class SelfAttention(nn.Module):
         q, k, v = self._project(hidden, positions)
         weights = None
         if isinstance(mask, Packing):
-            parts = zip(mask.apart(q, 2), mask.apart(k, 2), mask.apart(v, 2), strict=True)
-            context = mask.together([self._attend(*part, positions, None, False)[0] for part in parts], 2)
+            context = self._attend_packed(q, k, v, positions, mask)
         else:
             context, weights = self._attend(q, k, v, positions, mask, output_attentions)
         return self.linear_out(context.transpose(1, 2).flatten(2)), weights
+
+    def _attend_packed(self, q: Tensor, k: Tensor, v: Tensor, positions: object, packing: Packing) -> Tensor:
+        """What the queries of a line (1, H, L, K) gather, each from its utterance."""
+        if torch.is_grad_enabled():  # a backward pass takes many steps for each utterance by itself
+            q, k, v = (packing.unpack(x.transpose(1, 2)).transpose(1, 2) for x in (q, k, v))
+            context, _ = self._attend(q, k, v, positions, packing.mask(q.device), False)
+            return packing.pack(context.transpose(1, 2)).transpose(1, 2)
+        parts = zip(packing.apart(q, 2), packing.apart(k, 2), packing.apart(v, 2), strict=True)
+        return packing.together([self._attend(*part, positions, None, False)[0] for part in parts], 2)
 
     def _project(self, hidden: Tensor, positions: object) -> tuple[Tensor, Tensor, Tensor]:
         heads = (self.linear_q(hidden), self.linear_k(hidden), self.linear_v(hidden))
@@ -289,8 +298,10 @@ class RelativeSelfAttention(SelfAttention):
 
 def _is_fused_slow(q: Tensor, v: Tensor) -> bool:
     """Whether fused attention is slower than its parts, with a backward pass."""
-    is_half = v.device.type == "cpu" and v.dtype in (torch.bfloat16, torch.float16)
-    return is_half and torch.is_grad_enabled() and q.shape[:3].numel() * v.shape[2] <= HALF_SCORES
+    if v.device.type != "cpu" or not torch.is_grad_enabled():
+        return False
+    most = HALF_SCORES if v.dtype in (torch.bfloat16, torch.float16) else SCORES
+    return q.shape[:3].numel() * v.shape[2] <= most
 
 
 def _block_size(q: Tensor) -> tuple[int, int]:

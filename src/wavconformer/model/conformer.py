@@ -14,7 +14,7 @@ from wavconformer.model.attention import SCHEMES, SelfAttention
 from wavconformer.model.batch_norm import FrameBatchNorm, checkpoint_contexts, several_processes
 from wavconformer.model.convolution import depthwise_convolution
 from wavconformer.model.layers import DepthwiseConv, LayerNorm, Linear, PointwiseConv
-from wavconformer.model.packing import Packing
+from wavconformer.model.packing import MULTIPLE, Packing
 
 # On a CPU, without autograd, the frames that a feed-forward takes at a time: its wide middle then stays in the cache.
 PIECE = 512
@@ -66,7 +66,11 @@ class ConvolutionModule(nn.Module):
     def _neighbourhood(self, x: Tensor, mask: Tensor | Packing | None) -> Tensor:
         """The depthwise convolution and its batch norm, in eval mode folded into one: (B, T, D) → (B, T, D)."""
         if isinstance(mask, Packing):
-            return mask.spread(x, self.depthwise_conv.kernel_size[0] // 2, lambda x: self._neighbourhood(x, None))
+            reach = self.depthwise_conv.kernel_size[0] // 2
+            if self.training:
+                alike: Tensor = self.batch_norm(mask.spread(x, reach, self.depthwise_conv), None)
+                return alike
+            return mask.spread(x, reach, lambda x: self._neighbourhood(x, None))
         if mask is not None:
             # Alone, an utterance has zeros beyond its end; in a batch the layer norm's bias has filled them in.
             x = x.masked_fill(~mask[..., None], 0.0)
@@ -179,20 +183,27 @@ class ConformerEncoder(nn.Module):
 
         mask: (B, T), True on real frames; None where nothing is padded.
         """
+        positions = None if self.embed_positions is None else self.embed_positions(hidden)
+        where: Tensor | Packing | None = mask
         if mask is not None and self._may_pack(hidden, output_hidden_states or output_attentions):
-            return self._packed(hidden, Packing(mask.sum(1).tolist(), mask.shape[1])), None, None
-        if mask is not None:
+            where = packing = Packing(mask.sum(1).tolist(), mask.shape[1], MULTIPLE if reference.is_unseen() else 1)
+            if isinstance(positions, tuple):
+                positions = tuple(packing.repeat(part) for part in positions)
+            hidden = packing.pack(hidden)
+        elif mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         hidden = F.dropout(hidden, self.dropout, self.training)
-        positions = None if self.embed_positions is None else self.embed_positions(hidden)
         states, attentions = [hidden], []
         for layer, is_kept in zip(self.layers, self._kept_layers(hidden.device), strict=True):
             if is_kept:
-                hidden, weights = self._run(layer, hidden, positions, mask, output_attentions)
+                hidden, weights = self._run(layer, hidden, positions, where, output_attentions)
                 attentions.append(weights)
-            states.append(hidden)
+            if output_hidden_states:
+                states.append(hidden)
         hidden = self.layer_norm(hidden)
-        if mask is not None:
+        if isinstance(where, Packing):
+            hidden = where.unpack(hidden)
+        elif mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         return (
             hidden,
@@ -201,20 +212,11 @@ class ConformerEncoder(nn.Module):
         )
 
     def _may_pack(self, hidden: Tensor, is_watched: bool) -> bool:
-        """Whether nobody looks at the layers, none of them trains, and the lengths are at hand."""
-        if is_watched or not reference.is_unseen() or hidden.device.type != "cpu":
+        """Whether nobody looks at the layers, and the lengths are at hand."""
+        if is_watched or reference.is_special() or hidden.device.type != "cpu" or reference.is_hooked(self.layers):
             return False
-        return not (any(module.training for module in self.modules()) or reference.is_hooked(self.layers))
-
-    def _packed(self, hidden: Tensor, packing: Packing) -> Tensor:
-        """The normed output (B, T, D) of what is real of (B, T, D)."""
-        positions = None if self.embed_positions is None else self.embed_positions(hidden)
-        if isinstance(positions, tuple):
-            positions = tuple(packing.repeat(part) for part in positions)
-        line = packing.pack(hidden)
-        for layer in self.layers:
-            line, _ = layer(line, positions, packing)
-        return packing.unpack(self.layer_norm(line))
+        # A norm that counts frames may not count those that belong to no utterance.
+        return torch.is_grad_enabled() or not any(module.training for module in self.modules())
 
     def _kept_layers(self, device: torch.device) -> list[bool]:
         """LayerDrop (arXiv 1909.11556): in training a block is skipped now and then.
@@ -234,7 +236,7 @@ class ConformerEncoder(nn.Module):
         layer: nn.Module,
         hidden: Tensor,
         positions: object,
-        mask: Tensor | None,
+        mask: Tensor | Packing | None,
         output_attentions: bool,
     ) -> tuple[Tensor, Tensor | None]:
         if not (self.gradient_checkpointing and self.training):

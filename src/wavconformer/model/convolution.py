@@ -12,14 +12,16 @@ from torch.nn import functional as F
 from wavconformer.model import reference
 from wavconformer.model.linear import linear
 
+# Products that a depthwise convolution's backward pass sums up at a time: they stay in the cache.
+KERNEL_PIECE = 1 << 21
+
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """Convolves (B, T, C) with `weight` (O, C, k), the layout of the checkpoints, to (B, T', O); no padding.
 
     On a CPU as a matrix product over windows of frames, of which none is kept for the backward pass.
     """
-    other = reference.is_plain() or reference.is_traced() or reference.is_transformed()
-    if other or x.device.type != "cpu":
+    if reference.is_special() or x.device.type != "cpu":
         return reference.strided_convolution(x, weight, bias, stride)
     if torch.is_autocast_enabled("cpu"):
         return F.linear(_copied_windows(x, weight.shape[2], stride), _taps(weight), bias)
@@ -107,7 +109,51 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """
     if reference.is_plain():
         return reference.depthwise_convolution(x, weight, bias)
+    if torch.is_grad_enabled() and x.device.type == "cpu" and not reference.is_special():
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        output: Tensor = _DepthwiseConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+        return output
+    return _convolve_channels(x, weight, bias)
+
+
+def _convolve_channels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     image = x.transpose(1, 2)[:, :, None].contiguous(memory_format=torch.channels_last)
     kernel = weight[:, :, None].contiguous(memory_format=torch.channels_last)
     output = F.conv2d(image, kernel, bias, padding=(0, weight.shape[2] // 2), groups=weight.shape[0])
     return output[:, :, 0].transpose(1, 2)
+
+
+class _DepthwiseConvolution(torch.autograd.Function):
+    """The same with a backward pass whose kernel gradient takes a fifth of the time of PyTorch's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _convolve_channels(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        of_x = _convolve_channels(gradient, weight.flip(2), None) if wants_x else None
+        of_weight = _kernel_gradient(x, gradient, weight.shape[2]).to(weight.dtype) if wants_weight else None
+        return of_x, of_weight, gradient.sum((0, 1)) if wants_bias else None
+
+
+def _kernel_gradient(x: Tensor, gradient: Tensor, kernel: int) -> Tensor:
+    """Σ_t x_{t+j-k//2} g_t of each channel, x and g (B, T, D): (D, 1, k), in single precision at least."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x, gradient = F.pad(x.to(dtype), (0, 0, kernel // 2, kernel // 2)), gradient.to(dtype)
+    batch, frames, channels = gradient.shape
+    total = x.new_zeros(kernel, channels)
+    size = max(1, KERNEL_PIECE // (batch * kernel * channels))
+    for start in range(0, frames, size):
+        some = gradient[:, start : start + size]
+        # (B, k, n, D): each row of x under each tap.
+        under = x[:, start : start + some.shape[1] + kernel - 1].unfold(1, some.shape[1], 1).transpose(2, 3)
+        total += (under * some[:, None]).sum((0, 2))
+    return total.t()[:, None]

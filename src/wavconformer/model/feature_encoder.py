@@ -15,7 +15,7 @@ from wavconformer.model import reference
 from wavconformer.model.activations import activation
 from wavconformer.model.layers import LayerNorm, Linear, StridedConv
 from wavconformer.model.lengths import conv_length, length_mask
-from wavconformer.model.packing import rounded
+from wavconformer.model.packing import Packing, rounded
 
 # On a CPU, without autograd, the layers go in pieces of time: all of them in pieces of so many of the encoder's frames
 # (20 s), which bounds their memory; and within one the first layers, whose frames are many, in pieces of so many values
@@ -96,28 +96,19 @@ class FeatureEncoder(nn.Module):
     def forward(self, input_values: Tensor, lengths: Tensor | None) -> Tensor:
         """Waveforms (B, S) → features (B, T, C); `lengths` (B,) counts the real samples, None: all."""
         x = input_values[..., None]
-        if self._may_go_in_pieces(x):
-            return self._in_pieces(x) if lengths is None else self._in_line(x, lengths.tolist())
-        for layer in self._layers:
-            if lengths is not None:
-                lengths = conv_length(lengths, layer.conv.kernel_size[0], layer.conv.stride[0])
-            if self.gradient_checkpointing and self.training:
-                x = checkpoint(layer, x, lengths, use_reentrant=False)
-            else:
-                x = layer(x, lengths)
-        return x
+        if lengths is not None and self._may_go_in_line(x):
+            return self._in_line(x, lengths.tolist())
+        return self._through_layers(x, lengths)
 
     @property
     def _layers(self) -> list[ConvLayer]:
         return [layer for layer in self.conv_layers if isinstance(layer, ConvLayer)]
 
-    def _may_go_in_pieces(self, x: Tensor) -> bool:
+    def _may_go_in_line(self, x: Tensor) -> bool:
         """Whether no layer looks over the whole time, and nobody looks at the layers."""
-        local = not any(isinstance(layer.layer_norm, NormOverTime) for layer in self._layers)
-        return reference.is_unseen() and local and x.device.type == "cpu" and not reference.is_hooked(self.conv_layers)
-
-    def _in_pieces(self, x: Tensor) -> Tensor:
-        return in_pieces(x, self._layers, PIECE, self._on_piece)
+        if any(isinstance(layer.layer_norm, NormOverTime) for layer in self._layers):
+            return False
+        return x.device.type == "cpu" and not (reference.is_special() or reference.is_hooked(self.conv_layers))
 
     def _in_line(self, x: Tensor, lengths: list[int]) -> Tensor:
         """What is real of (B, S, 1) as features (B, T, C), zero on padding.
@@ -132,11 +123,21 @@ class FeatureEncoder(nn.Module):
         for row, start, count in zip(x, starts, counts, strict=True):
             samples = (count - 1) * hop + field
             line[0, start * hop : start * hop + samples] = row[:samples]
-        made = self._in_pieces(line)[0]
-        features = made.new_zeros(len(counts), conv_length(x.shape[1], field, hop), made.shape[1])
-        for row, start, count in zip(features, starts, counts, strict=True):
-            row[:count] = made[start : start + count]
-        return features
+        made = self._through_layers(line, None)
+        real = torch.cat([made[:, start : start + count] for start, count in zip(starts, counts, strict=True)], dim=1)
+        return Packing(counts, conv_length(x.shape[1], field, hop), 1).unpack(real)
+
+    def _through_layers(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        if lengths is None and reference.is_unseen() and self._may_go_in_line(x):
+            return in_pieces(x, self._layers, PIECE, self._on_piece)
+        for layer in self._layers:
+            if lengths is not None:
+                lengths = conv_length(lengths, layer.conv.kernel_size[0], layer.conv.stride[0])
+            if self.gradient_checkpointing and self.training:
+                x = checkpoint(layer, x, lengths, use_reentrant=False)
+            else:
+                x = layer(x, lengths)
+        return x
 
     def _on_piece(self, x: Tensor) -> Tensor:
         first, later = self._layers[:FIRST_LAYERS], self._layers[FIRST_LAYERS:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,27 +17,28 @@ class Packing:
     """Where each utterance of a batch (B, T, …) lies on a line (1, L, …): in order, without a gap.
 
     After the last there may be frames that belong to none. What a layer does to each frame by itself it does to the
-    line as it is; what looks at other frames goes through `apart` or `spread`.
+    line as it is; what looks at other frames goes through `apart`, `spread`, or `unpack` and `pack`.
     """
 
-    def __init__(self, lengths: Sequence[int], frames: int) -> None:
-        """`lengths`: real frames of each utterance. frames: T."""
+    def __init__(self, lengths: Sequence[int], frames: int, multiple: int = MULTIPLE) -> None:
+        """`lengths`: real frames of each utterance. frames: T. multiple: of so many frames is a line."""
         self.lengths = tuple(lengths)
         self.frames = frames
-        self.spare = -sum(self.lengths) % MULTIPLE
-        self._places: dict[int, Tensor] = {}
+        self.multiple = multiple
+        self.spare = -sum(self.lengths) % multiple
+        self._layouts: dict[int | None, _Layout] = {}
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, …) → (1, L, …)."""
-        rows = [row[:length] for row, length in zip(x, self.lengths, strict=True)]
-        return torch.cat([*rows, x.new_zeros(self.spare, *x.shape[2:])])[None]
+        return _take(x.flatten(0, 1), self._batch(x.device))[None]
 
     def unpack(self, line: Tensor) -> Tensor:
         """(1, L, …) → (B, T, …), zero on padding."""
-        x = line.new_zeros(len(self.lengths), self.frames, *line.shape[2:])
-        for row, part in zip(x, self.apart(line[0], 0), strict=True):
-            row[: len(part)] = part
-        return x
+        return _put(line[0], self._batch(line.device)).view(len(self.lengths), self.frames, *line.shape[2:])
+
+    def mask(self, device: torch.device) -> Tensor:
+        """The real frames of the batch, (B, T)."""
+        return torch.arange(self.frames, device=device) < torch.tensor(self.lengths, device=device)[:, None]
 
     def repeat(self, x: Tensor) -> Tensor:
         """What is the same for all utterances, (T, …), for each of them: (L, …)."""
@@ -57,19 +59,84 @@ class Packing:
 
         It finds zeros there, as at the ends of an utterance that is alone.
         """
-        places = self._spread_places(reach, line.device)
-        count = sum(self.lengths)
-        wide = line.new_zeros(rounded(count + reach * len(self.lengths)), line.shape[2])
-        wide.index_copy_(0, places[:count], line[0, :count])
-        return function(wide[None])[0].index_select(0, places)[None]
+        layout = self._spread(reach, line.device)
+        return _take(function(_put(line[0], layout)[None])[0], layout)[None]
 
-    def _spread_places(self, reach: int, device: torch.device) -> Tensor:
-        """Where each frame of the line stands when `reach` zeros follow each utterance (L,)."""
-        if reach not in self._places:
-            starts = accumulate((length + reach for length in self.lengths), initial=0)
-            runs = [torch.arange(start, start + length) for start, length in zip(starts, self.lengths, strict=False)]
-            self._places[reach] = torch.cat([*runs, torch.zeros(self.spare, dtype=torch.long)]).to(device)
-        return self._places[reach]
+    def _batch(self, device: torch.device) -> _Layout:
+        """The rows of the batch, B · T of them."""
+        if None not in self._layouts:
+            starts = range(0, self.frames * len(self.lengths), self.frames)
+            self._layouts[None] = self._layout(starts, starts.stop, device)
+        return self._layouts[None]
+
+    def _spread(self, reach: int, device: torch.device) -> _Layout:
+        """The line where `reach` frames more follow each utterance."""
+        if reach not in self._layouts:
+            *starts, count = accumulate((length + reach for length in self.lengths), initial=0)
+            self._layouts[reach] = self._layout(starts, count + -count % self.multiple, device)
+        return self._layouts[reach]
+
+    def _layout(self, starts: Sequence[int], size: int, device: torch.device) -> _Layout:
+        runs = [torch.arange(start, start + length) for start, length in zip(starts, self.lengths, strict=True)]
+        return _Layout(torch.cat(runs).to(device), size, self.spare)
+
+
+class _Layout:
+    """Another order of a line's frames, with rows between them that hold none.
+
+    places: (N,) the row of each frame. size: rows in all. spare: frames at the line's end that have no row.
+    """
+
+    def __init__(self, places: Tensor, size: int, spare: int) -> None:
+        self.count = len(places)
+        self.places = torch.cat([places, places.new_zeros(spare)])
+        self.frames = places.new_full((size,), self.count)
+        self.frames[places] = torch.arange(self.count, device=places.device)
+
+    def put(self, line: Tensor) -> Tensor:
+        """(L, …) → (size, …), zeros in rows that hold no frame."""
+        return torch.cat([line[: self.count], line.new_zeros(1, *line.shape[1:])]).index_select(0, self.frames)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """(size, …) → (L, …)."""
+        return rows.index_select(0, self.places)
+
+
+class _Put(torch.autograd.Function):
+    """A layout's `put`. It and `take` are each other's gradients, where no frame is spare.
+
+    PyTorch's own gradient of such a selection adds row by row, since rows could be selected twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, line: Tensor, layout: _Layout) -> Tensor:
+        ctx.layout = layout
+        return layout.put(line)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.layout.take(gradients[0]), None
+
+
+class _Take(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, layout: _Layout) -> Tensor:
+        ctx.layout = layout
+        return layout.take(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.layout.put(gradients[0]), None
+
+
+def _put(line: Tensor, layout: _Layout) -> Tensor:
+    rows: Tensor = _Put.apply(line, layout)  # type: ignore[no-untyped-call]
+    return rows
+
+
+def _take(rows: Tensor, layout: _Layout) -> Tensor:
+    line: Tensor = _Take.apply(rows, layout)  # type: ignore[no-untyped-call]
+    return line
 
 
 def rounded(count: int) -> int:

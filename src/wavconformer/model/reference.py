@@ -42,12 +42,20 @@ def is_traced() -> bool:
 
 def is_unseen() -> bool:
     """Whether neither autograd nor a tracer looks on, so that memory may be viewed and written to at will."""
-    return not (_plain or torch.is_grad_enabled() or is_traced() or is_transformed())
+    return not (torch.is_grad_enabled() or is_special())
+
+
+def is_special() -> bool:
+    """Whether it matters by which operations, and of what shapes, a result comes about."""
+    return _plain or is_traced() or is_transformed()
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a forward hook of its, or of a part of it, looks on: it is to find whole batches (B, T, …)."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+    """Whether a hook of its, or of a part of it, looks on: it is to find whole batches (B, T, …)."""
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in module.modules()
+    )
 
 
 def is_transformed() -> bool:
@@ -75,9 +83,9 @@ def position_scores(q: Tensor, p: Tensor) -> Tensor:
 
 
 def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """softmax(scale · q kᵀ + bias): (B, H, T, K) twice → (B, H, T, T).
+    """softmax((scale · q) kᵀ + bias): (B, H, T, K) twice → (B, H, T, T).
 
     bias: broadcastable to the result, -inf where a key doesn't count.
     """
-    scores = q @ k.transpose(-1, -2) * scale
+    scores = (q * scale) @ k.transpose(-1, -2)
     return (scores if bias is None else scores + bias).softmax(-1)

@@ -45,6 +45,7 @@ class Outcome:
 
     folder: the run's. step: updates that are done. model: the final checkpoint's folder; None where the run was
     stopped before its end. scores: of the held-out data, of the weights in `model`. stopped_by: the signal.
+    saved: the update of the newest checkpoint, 0 where there is none; less than `step` where weights aren't finite.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class Outcome:
     model: Path | None
     scores: dict[str, float]
     stopped_by: str | None = None
+    saved: int = 0
 
 
 class Task:
@@ -121,6 +123,7 @@ class Loop:
         self._begun = 0.0
         self._held_out_told = False
         self._is_between = False  # two updates: whether what there is can be saved
+        self._saved = self.step
         self.view: View = Silent()
         self.log: MetricsLog | None = None
         self.skipped: StepLog | None = None
@@ -165,7 +168,7 @@ class Loop:
                     f"lower trainer.workers or trainer.batch_seconds. {self.checkpoints.kept()} Go on with --resume."
                 ) from error
             if stopped_by is not None:
-                return Outcome(self.folder, self.step, None, self.best.metrics, stopped_by)
+                return Outcome(self.folder, self.step, None, self.best.metrics, stopped_by, self._saved)
             return self._finish()
 
     def _introduce(self) -> None:
@@ -186,7 +189,6 @@ class Loop:
         trainer = self.recipe.trainer
         batches = iter(self.batches)
         self.model.train()
-        saved = self.step
         while self.step < trainer.max_steps:
             self._is_between = False
             self._begun = time.perf_counter()  # waiting for data is part of an update
@@ -202,11 +204,10 @@ class Loop:
                 self._log_window()
             self.view.step(self.step, self.window.shown)
             evaluates = self.held_out is not None and (self.step % trainer.eval_every == 0 or is_last)
-            if evaluates and good and self._evaluate():
-                saved = self.step
-            if saved != self.step and good and (self.step % trainer.save_every == 0 or is_last or stopped):
+            if evaluates and good:
+                self._evaluate()
+            if self._saved != self.step and good and (self.step % trainer.save_every == 0 or is_last or stopped):
                 self._save()
-                saved = self.step
             if stopped:
                 return stop.name or "SIGTERM"
         return None
@@ -302,8 +303,8 @@ class Loop:
 
     # --- between updates
 
-    def _evaluate(self) -> bool:
-        """Evaluates on the held-out data; a better result is saved. Whether it was."""
+    def _evaluate(self) -> None:
+        """Evaluates on the held-out data; a better result is saved."""
         assert self.held_out is not None
         with self.learner.averaged():
             metrics, skipped = validate(self.objective, self.held_out, self.start, self.processes)
@@ -314,12 +315,11 @@ class Loop:
             self.view.say(f"held out, update {self.step}: {shown}")
         self._note_held_out(skipped)
         if not self.best.improves(metrics, self.step):
-            return False
+            return
         path = self._save()
         if self.processes.is_main:
             self.checkpoints.set_best(path, metrics)
             self.checkpoints.prune(self.recipe.trainer.keep_last)
-        return True
 
     def _save(self) -> Path:
         """Writes a checkpoint, by the main process."""
@@ -332,6 +332,7 @@ class Loop:
         if self.processes.is_main:
             self.checkpoints.save(self.step, write)
         self.processes.wait()
+        self._saved = self.step
         return self.checkpoints.path(self.step)
 
     def _finish(self) -> Outcome:
@@ -361,7 +362,7 @@ class Loop:
                 self.view.say(f"{said}; '{self.folder / SKIPPED_FILE}' says why.")
             self.view.say(f"The model of update {step} is in '{place}'.")
         self.processes.wait()
-        return Outcome(self.folder, self.step, place, self.best.metrics)
+        return Outcome(self.folder, self.step, place, self.best.metrics, saved=self._saved)
 
 
 def _check(recipe: Recipe) -> None:

@@ -53,7 +53,7 @@ class LoraLinear(nn.Module):
 def add_lora(model: SpeechModel, settings: Lora) -> list[str]:
     """Freezes the backbone, puts low-rank matrices beside its linear layers of those names, and returns their places.
 
-    The head stays in training. Raises ConfigError for a name that no linear layer has.
+    The head stays in training. Raises ConfigError for a name that no linear layer has, and for a rank that is none.
     """
     model.freeze_base_model()
     found = [
@@ -73,6 +73,12 @@ def add_lora(model: SpeechModel, settings: Lora) -> list[str]:
         raise ConfigError(
             f"model.lora.targets names {', '.join(sorted(missing))}, and no linear layer of the model is called so; "
             f"there are {', '.join(sorted(names))}."
+        )
+    full = min(min(layer.weight.shape) for *_, layer in found)
+    if settings.rank > full:
+        raise ConfigError(
+            f"model.lora.rank is {settings.rank}, but the layers' own weights have rank {full} at most: take a small "
+            "part of that, as 8."
         )
     for owner, _, name, layer in found:
         setattr(owner, name, LoraLinear(layer, settings))

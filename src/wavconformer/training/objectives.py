@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavconformer.decoding.activity import SpeakerLabels
+from wavconformer.errors import ConfigError
 from wavconformer.model.base import SpeechModel
 from wavconformer.model.heads import IGNORED
 from wavconformer.model.pretraining import ForPreTraining
@@ -179,8 +180,13 @@ def matched_speakers_loss(logits: Tensor, active: Tensor, real: Tensor) -> Tenso
     """Binary cross-entropy (B,), summed over frames, averaged over speakers, of outputs matched to speakers best.
 
     logits, active: (B, T, K). real: (B, T) frames that count.
+
+    Raises ConfigError where scipy isn't installed.
     """
-    from scipy.optimize import linear_sum_assignment
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise ConfigError("Matching speakers to outputs needs scipy: pip install 'wavconformer[train]'.") from error
 
     counted = real[..., None].float()
     # softplus(x) - x·y of each output with each speaker: (B, K, K).

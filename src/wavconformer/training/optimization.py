@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, recipe: Optim) -> torch.optim.Optimizer:
     groups = parameter_groups(model, recipe.weight_decay)
     for group in groups:
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in taken]
-    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    adamw = torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True)
     if not matrices:
         return adamw
     return Together(Muon(matrices, lr=recipe.lr, weight_decay=recipe.weight_decay), adamw)

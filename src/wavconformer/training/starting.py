@@ -165,6 +165,12 @@ def _values(recipe: Recipe, tokenizer: Wav2Vec2CTCTokenizer | None, labels: tupl
         values["adapter_attn_dim"] = recipe.model.adapter_dim
     values |= recipe.model.config
     if tokenizer is not None:
+        asked = values.get("vocab_size", len(tokenizer))
+        if asked != len(tokenizer):
+            raise ConfigError(
+                f"model.config.vocab_size is {asked}, but the vocabulary has {len(tokenizer)} tokens, which decide it: "
+                "leave it out, or name another data.vocabulary."
+            )
         values |= {
             "vocab_size": len(tokenizer),
             "pad_token_id": tokenizer.pad_token_id,
