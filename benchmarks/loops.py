@@ -54,18 +54,18 @@ class TheirClock(transformers.TrainerCallback):
         self.begun.append(time.perf_counter())
 
 
-class Ready(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
-    """Batches that are there already, in their order."""
+class Loaded(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
+    """The batches that ours trains on, each decoded and augmented when it is asked for, as ours does it."""
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches = batches
+    def __init__(self, recipe: Recipe) -> None:
+        self.stream = iter(Loop(recipe, Task()).batches)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        return (batch.inputs for batch in self.batches)
+        return (batch.inputs for batch in self.stream)
 
 
 def loop(runs: int) -> Iterator[Comparison]:
-    """Updates with the same data, data loading, optimizer and logging included: theirs finds its batches ready."""
+    """Updates with the same data: its loading, which is ours for both, the optimizer and logging are included."""
     for precision in ("float32", "bfloat16"):
         for augmentation in (Augmentation(), VARIED):
             yield _loop(runs, precision, augmentation)
@@ -78,7 +78,7 @@ def _loop(runs: int, precision: str, augmentation: Augmentation) -> Comparison:
         batches = _batches(_recipe(corpus, folder, precision, augmentation))
         times: list[tuple[float, float]] = []
         for run in range(runs + 1):
-            theirs_took = _theirs(batches, folder / f"theirs{run}", precision)
+            theirs_took = _theirs(_recipe(corpus, folder, precision, augmentation), folder / f"theirs{run}")
             ours_took = _ours(_recipe(corpus, folder / f"ours{run}", precision, augmentation))
             if run:  # the first only warms up
                 times.append((theirs_took, ours_took))
@@ -129,25 +129,25 @@ def _ours(recipe: Recipe) -> float:
     return clock.begun[-1] - clock.begun[1]
 
 
-def _theirs(batches: list[Batch], folder: Path, precision: str) -> float:
+def _theirs(recipe: Recipe, folder: Path) -> float:
     model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(TINY, dtype=torch.float32, attn_implementation="sdpa")
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
-        max_steps=len(batches),
+        max_steps=UPDATES,
         per_device_train_batch_size=1,
         learning_rate=LEARNING_RATE,
         logging_steps=1,
         save_strategy="no",
         report_to=[],
         use_cpu=True,
-        bf16=precision == "bfloat16",
+        bf16=recipe.trainer.precision == "bfloat16",
         disable_tqdm=True,
     )
     clock = TheirClock()
     trainer = transformers.Trainer(
         model=model,
         args=arguments,
-        train_dataset=Ready(batches),
+        train_dataset=Loaded(recipe),
         data_collator=lambda items: items[0],
         callbacks=[clock],
     )

@@ -13,7 +13,7 @@ from wavconformer.model import reference
 from wavconformer.model.linear import linear
 
 # Products that a depthwise convolution's backward pass sums up at a time: they stay in the cache.
-KERNEL_PIECE = 1 << 21
+KERNEL_PIECE = 1 << 20
 
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
