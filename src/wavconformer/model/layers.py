@@ -21,6 +21,11 @@ class _Prepackable(nn.Module):
     weight: Tensor
     prepacked: Prepacked | None = None
 
+    def train(self, mode: bool = True) -> _Prepackable:
+        """Training changes the weight, and fused optimizers don't say so: what is prepacked goes."""
+        self.prepacked = None
+        return super().train(mode)
+
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "prepacked"}
 
@@ -29,7 +34,8 @@ def prepack(model: nn.Module) -> None:
     """Lays out the weights of a model's products for the CPU beforehand, as far as it is small (64 MB).
 
     Where few frames go through it at a time, that is a tenth less to do. A weight that is changed later counts as it
-    then is, and isn't prepacked any more; only changes through `weight.data` aren't noticed.
+    then is, and isn't prepacked any more, nor after `train` and `eval`; only changes through `weight.data`, and those
+    of fused optimizers in eval mode, aren't noticed.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, _Prepackable)]
     if sum(layer.weight.nbytes for layer in layers) > MOST_PREPACKED:

@@ -22,10 +22,14 @@ _FRAMES = 256
 
 @dataclass(frozen=True)
 class Prepacked:
-    """A weight (O, I) as oneDNN lays it out for its product, and which state of the weight it was made of."""
+    """A weight (O, I) as oneDNN lays it out for its product, and the weight itself with the version it then had.
+
+    The weight is held, so that no other can come to lie where it lies.
+    """
 
     layout: Tensor
-    state: tuple[int, int]
+    weight: Tensor
+    version: int
 
     @classmethod
     def of(cls, weight: Tensor) -> Prepacked | None:
@@ -33,15 +37,14 @@ class Prepacked:
         if not weight.is_contiguous() or weight.is_inference() or not _suits_onednn(weight):
             return None
         with torch.no_grad():
-            return cls(torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _FRAMES), _state(weight))
+            made_of = weight.detach()
+            return cls(torch.ops.mkldnn._reorder_linear_weight(made_of, _FRAMES), made_of, made_of._version)
 
     def is_of(self, weight: Tensor) -> bool:
         """Whether the weight is still that of which it was made; changes through `weight.data` aren't noticed."""
-        return self.state == _state(weight)
-
-
-def _state(weight: Tensor) -> tuple[int, int]:
-    return weight.data_ptr(), weight._version
+        if weight.is_inference() or weight.data_ptr() != self.weight.data_ptr():
+            return False
+        return weight._version == self.version
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, prepacked: Prepacked | None = None) -> Tensor:
