@@ -180,3 +180,15 @@ def test_short_utterances_are_trained_by_the_parts_of_attention(position, monkey
     assert len(fused) == 4
     errors = {name: ((found - expected).norm() / expected.norm()).item() for name, found in both.items()}
     assert errors["parts"] <= max(0.03, 1.5 * errors["fused"]), errors
+
+
+def test_an_exported_graph_takes_other_lengths_with_autograd_on_too():
+    layer = build("Model", position_embeddings_type=None).encoder.layers[0].self_attn
+
+    def given(batch, frames):
+        return noise(batch, frames, 24), None, torch.arange(frames) < torch.full((batch, 1), 5)
+
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    graph = torch.export.export(layer, given(3, 20), dynamic_shapes=(sizes, None, sizes), strict=False).module()
+    for shape in ((2, 7), (9, 300)):  # the second with more scores than are computed in parts
+        torch.testing.assert_close(graph(*given(*shape))[0], layer(*given(*shape))[0], rtol=0, atol=1e-5)

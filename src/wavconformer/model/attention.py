@@ -298,7 +298,7 @@ class RelativeSelfAttention(SelfAttention):
 
 def _is_fused_slow(q: Tensor, v: Tensor) -> bool:
     """Whether fused attention is slower than its parts, with a backward pass."""
-    if v.device.type != "cpu" or not torch.is_grad_enabled():
+    if v.device.type != "cpu" or not torch.is_grad_enabled() or reference.is_traced():
         return False
     most = HALF_SCORES if v.dtype in (torch.bfloat16, torch.float16) else SCORES
     return q.shape[:3].numel() * v.shape[2] <= most
