@@ -158,6 +158,18 @@ def test_a_hook_finds_the_batch(packed):
     assert packed
 
 
+def test_compiled_blocks_find_the_batch(packed):
+    model = build("Model")
+    values, mask = pad([noise(9000, seed=1), noise(8000, seed=2)])
+    for block in model.encoder.layers:
+        block.compile(backend="eager")
+    model(values, attention_mask=mask)
+    model = build("Model")
+    model.encoder.layers[0] = torch.compile(model.encoder.layers[0], backend="eager")
+    model(values, attention_mask=mask)
+    assert not packed
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_a_traced_graph_takes_other_lengths(packed):
     model = build("ForCTC", feat_extract_norm="layer").requires_grad_(False)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavconformer.model.lengths import length_mask
+
 # Lines have a multiple of so many frames: then few lengths occur, and what oneDNN prepares for one it finds again.
 MULTIPLE = 32
 
@@ -38,7 +40,7 @@ class Packing:
 
     def mask(self, device: torch.device) -> Tensor:
         """The real frames of the batch, (B, T)."""
-        return torch.arange(self.frames, device=device) < torch.tensor(self.lengths, device=device)[:, None]
+        return length_mask(torch.tensor(self.lengths, device=device), self.frames)
 
     def repeat(self, x: Tensor) -> Tensor:
         """What is the same for all utterances, (T, …), for each of them: (L, …)."""

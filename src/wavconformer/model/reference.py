@@ -51,9 +51,17 @@ def is_special() -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a hook of its, or of a part of it, looks on: it is to find whole batches (B, T, …)."""
+    """Whether a hook of its, or of a part of it, looks on, or a part is compiled: they are to find whole batches.
+
+    Those are (B, T, …), of few shapes; a compiled part would be compiled anew for each other combination of lengths.
+    """
     return any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+        or part._compiled_call_impl is not None
+        or "_orig_mod" in part._modules  # what `torch.compile` makes of a module
         for part in module.modules()
     )
 
