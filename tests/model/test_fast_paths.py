@@ -134,6 +134,12 @@ def test_autocast_still_casts():
         assert strided_convolution(x[None], torch.randn(8, 256, 3), None, 2).dtype is torch.bfloat16
 
 
+def test_autocast_leaves_double_precision():
+    x = torch.randn(1, 9, 4, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert depthwise_convolution(x, torch.randn(4, 1, 3, dtype=torch.float64), None).dtype is torch.float64
+
+
 def test_half_precision_sums_the_gradient_of_a_kernel_in_single():
     torch.manual_seed(0)
     x, weight = torch.randn(1, 3000, 6), torch.randn(6, 1, 7, requires_grad=True)
@@ -342,3 +348,37 @@ def test_weights_that_onednn_doesnt_take_aren_t_prepacked():
     with torch.inference_mode():
         made = torch.zeros(8, 4)
     assert linear_module.Prepacked.of(made) is None
+
+
+def test_prepacked_weights_are_no_others_that_came_to_lie_there():
+    torch.manual_seed(0)
+    x = torch.randn(1, 32, 64)
+    for _ in range(20):  # memory that was given back is soon taken again
+        layer = layers.Linear(64, 64, bias=False)
+        torch.nn.init.normal_(layer.weight)
+        layers.prepack(layer)
+        layer.bfloat16().float()
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), F.linear(x, layer.weight), atol=1e-4, rtol=1e-5)
+
+
+def test_weights_of_inference_mode_may_take_the_place_of_prepacked_ones():
+    torch.manual_seed(0)
+    layer, x = layers.Linear(64, 64, bias=False), torch.randn(1, 32, 64)
+    torch.nn.init.normal_(layer.weight)
+    layers.prepack(layer)
+    with torch.inference_mode():
+        layer.load_state_dict({"weight": torch.randn(64, 64)}, assign=True)
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight), atol=1e-4, rtol=1e-5)
+
+
+def test_trained_weights_aren_t_prepacked():
+    layer, x = layers.Linear(64, 64, bias=False), torch.randn(1, 32, 64)
+    torch.nn.init.normal_(layer.weight)
+    layers.prepack(layer)
+    layer.train()
+    layer(x).sum().backward()
+    torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True).step()  # which leaves the weight's version as it is
+    layer.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), F.linear(x, layer.weight), atol=1e-4, rtol=1e-5)

@@ -110,7 +110,7 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     if reference.is_plain():
         return reference.depthwise_convolution(x, weight, bias)
     if torch.is_grad_enabled() and x.device.type == "cpu" and not reference.is_special():
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled("cpu") and x.dtype is not torch.float64:  # which autocast leaves as it is
             dtype = torch.get_autocast_dtype("cpu")
             x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         output: Tensor = _DepthwiseConvolution.apply(x, weight, bias)  # type: ignore[no-untyped-call]
