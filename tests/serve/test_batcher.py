@@ -17,7 +17,7 @@ import wavconformer
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
-from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden
+from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden, _Item
 from wavconformer.serve.work import Reason, Stopped, Work
 
 RATE = 16_000
@@ -83,6 +83,15 @@ def test_where_padding_is_computed_lengths_go_together_where_one_batch_more_woul
     batcher.scores(waveforms, "it", None, Work())
     batcher.close()
     assert [size for size, _, _ in batches] == sizes
+
+
+def test_where_a_batch_is_more_than_a_share_the_oldest_goes_first(transcriber, random):
+    with closing(Batcher(transcriber, window_seconds=0.3, workers=2)) as batcher:
+        batcher._packs, batcher._burden = False, 2.0
+    lengths = (RATE, 2 * RATE, 2 * RATE)
+    items = [_Item(random.normal(0, 0.1, length).astype(np.float32), "it", None, Work()) for length in lengths]
+    batcher._items = items
+    assert batcher._company(items[0]) == items
 
 
 def test_what_a_batch_costs_by_itself_is_tried_out(transcriber):

@@ -137,6 +137,18 @@ def test_a_task_gives_what_its_model_gives(server, kinds, sample, task, fields, 
     assert task in server.http.get("/v1/models/tiny-en").json()["tasks"]
 
 
+def test_who_doesn_t_ask_the_model_of_words_isn_t_waited_for(server, kinds, sample, monkeypatch):
+    batcher = server.service.batcher
+    expecting, expected = batcher.expecting, []
+    monkeypatch.setattr(batcher, "expecting", lambda work: expected.append(work) or expecting(work))
+    assert server.post("/v1/classify", sample).status_code == 200
+    assert not expected
+    assert server.post("/v1/audio/transcriptions", sample, model="tiny-en").status_code == 200
+    assert server.post("/v1/align", sample, text="Set a timer").status_code == 200
+    assert len(expected) == 2
+    assert not batcher._expected
+
+
 def test_verify_takes_two_recordings(server, kinds, sample):
     files = {"file": ("a.flac", sample.read_bytes()), "other": ("b.flac", sample.read_bytes())}
     answer = server.http.post("/v1/verify", files=files, data={"threshold": "0.5"})

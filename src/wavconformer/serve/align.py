@@ -23,7 +23,8 @@ class AlignForm(TaskForm):
 
 def _align(visit: Visit, form: AlignForm) -> Answer:
     transcriber = visit.transcriber(form.target_lang)
-    with visit.decoded(transcriber.sampling_rate) as decoding:
+    expecting = visit.service.batcher.expecting(visit.work)
+    with expecting, visit.decoded(transcriber.sampling_rate) as decoding:
         alignment = align(
             decoding.blocks,
             form.text,

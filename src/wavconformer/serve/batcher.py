@@ -253,7 +253,7 @@ class Batcher:
             return able[: max(1, len(list(fitting)))]
         groups = batches(seconds, self._most, self._burden)
         group = next(group for group in groups if 0 in group)
-        return [able[number] for number in group]
+        return [able[number] for number in sorted(group)]  # of which the first go, where it is more than a share
 
     def _is_full(self, group: list[_Item]) -> bool:
         able = sum(item.language == group[0].language for item in self._items)

@@ -124,7 +124,7 @@ class Service:
 
         Raises Failure (429) where there is no place, Stopped where it had to stop, and what the function raises.
         """
-        with self.admission.place(), self.working() as work, self.batcher.expecting(work):
+        with self.admission.place(), self.working() as work:
             running = self._threads.submit(_checked, work, function)
             async with _watched(request, work):
                 return await _finished(running, work)
@@ -139,7 +139,7 @@ class Service:
         def tell(thing: Result | None) -> None:
             loop.call_soon_threadsafe(told.put_nowait, thing)
 
-        with self.admission.place(), self.working() as work, self.batcher.expecting(work):
+        with self.admission.place(), self.working() as work:
             running = self._threads.submit(_checked, work, lambda work: function(work, tell))
             running.add_done_callback(lambda _: tell(None))
             try:

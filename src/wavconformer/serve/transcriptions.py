@@ -107,7 +107,7 @@ def listen(visit: Visit, form: TranscriptionForm, tell: Callable[[Segment], None
     transcriber = visit.transcriber(language, form.weights)
     found = []
     rate = transcriber.sampling_rate
-    with visit.decoded(rate) as decoding:
+    with visit.service.batcher.expecting(visit.work), visit.decoded(rate) as decoding:
         with closing(transcriber.stream(decoding.blocks, sampling_rate=rate)) as stream:
             for segment in stream:
                 found.append(segment)
