@@ -125,6 +125,8 @@ def test_what_cannot_be_meant(base, other, tmp_path):
         finetune(recipe_of(other, tmp_path, lora=LORA))
     with pytest.raises(ConfigError, match=r"linear_x.* there are .*linear_k"):
         finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=1, targets=("linear_x",))))
+    with pytest.raises(ConfigError, match=r"lora\.targets is empty"):
+        finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=1, targets=())))
     with pytest.raises(ConfigError, match=r"lora\.rank is 999.*rank \d+ at most"):
         finetune(run(base, other, tmp_path, "lora", lora=Lora(rank=999)))
     with pytest.raises(ConfigError, match="for the task ctc, not sequence"):

@@ -53,8 +53,11 @@ class LoraLinear(nn.Module):
 def add_lora(model: SpeechModel, settings: Lora) -> list[str]:
     """Freezes the backbone, puts low-rank matrices beside its linear layers of those names, and returns their places.
 
-    The head stays in training. Raises ConfigError for a name that no linear layer has, and for a rank that is none.
+    The head stays in training. Raises ConfigError where there is no name, for one that no linear layer has, and for a
+    rank that is more than a layer's own.
     """
+    if not settings.targets:
+        raise ConfigError("model.lora.targets is empty: name the linear layers, or leave it out.")
     model.freeze_base_model()
     found = [
         (owner, path, name, layer)
