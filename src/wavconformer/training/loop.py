@@ -156,6 +156,8 @@ class Loop:
                 self._introduce()
             try:
                 stopped_by = self._updates(stop)
+            except ConnectionError as error:  # it ended while a batch was being handed over
+                raise self._without_worker(error) from error
             except OSError as error:
                 if not is_disk_full(error) or not self.processes.is_main:
                     raise
@@ -163,10 +165,7 @@ class Loop:
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader worker"):
                     raise
-                raise TrainingError(
-                    f"A process that loads data has ended behind update {self.step}: {error} Perhaps memory was short: "
-                    f"lower trainer.workers or trainer.batch_seconds. {self.checkpoints.kept()} Go on with --resume."
-                ) from error
+                raise self._without_worker(error) from error
             if stopped_by is not None:
                 return Outcome(self.folder, self.step, None, self.best.metrics, stopped_by, self._saved)
             return self._finish()
@@ -220,6 +219,12 @@ class Loop:
         return TrainingError(
             f"The disk that '{self.folder}' is on is full, at update {self.step}. {self.checkpoints.kept()} "
             "Make room, and go on with --resume."
+        )
+
+    def _without_worker(self, error: Exception) -> TrainingError:
+        return TrainingError(
+            f"A process that loads data has ended behind update {self.step}: {error} Perhaps memory was short: "
+            f"lower trainer.workers or trainer.batch_seconds. {self.checkpoints.kept()} Go on with --resume."
         )
 
     # --- an update
