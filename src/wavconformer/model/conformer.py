@@ -184,9 +184,9 @@ class ConformerEncoder(nn.Module):
         mask: (B, T), True on real frames; None where nothing is padded.
         """
         positions = None if self.embed_positions is None else self.embed_positions(hidden)
-        where: Tensor | Packing | None = mask
+        real: Tensor | Packing | None = mask
         if mask is not None and self._may_pack(hidden, output_hidden_states or output_attentions):
-            where = packing = Packing(mask.sum(1).tolist(), mask.shape[1], MULTIPLE if reference.is_unseen() else 1)
+            real = packing = Packing(mask.sum(1).tolist(), mask.shape[1], MULTIPLE if reference.is_unseen() else 1)
             if isinstance(positions, tuple):
                 positions = tuple(packing.repeat(part) for part in positions)
             hidden = packing.pack(hidden)
@@ -196,13 +196,13 @@ class ConformerEncoder(nn.Module):
         states, attentions = [hidden], []
         for layer, is_kept in zip(self.layers, self._kept_layers(hidden.device), strict=True):
             if is_kept:
-                hidden, weights = self._run(layer, hidden, positions, where, output_attentions)
+                hidden, weights = self._run(layer, hidden, positions, real, output_attentions)
                 attentions.append(weights)
             if output_hidden_states:
                 states.append(hidden)
         hidden = self.layer_norm(hidden)
-        if isinstance(where, Packing):
-            hidden = where.unpack(hidden)
+        if isinstance(real, Packing):
+            hidden = real.unpack(hidden)
         elif mask is not None:
             hidden = hidden.masked_fill(~mask[..., None], 0.0)
         return (

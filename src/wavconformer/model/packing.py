@@ -14,6 +14,8 @@ from wavconformer.model.lengths import length_mask
 # Lines have a multiple of so many frames: then few lengths occur, and what oneDNN prepares for one it finds again.
 MULTIPLE = 32
 
+_Move = Callable[[Tensor], Tensor]
+
 
 class Packing:
     """Where each utterance of a batch (B, T, …) lies on a line (1, L, …): in order, without a gap.
@@ -75,7 +77,7 @@ class Packing:
         """The line where `reach` frames more follow each utterance."""
         if reach not in self._layouts:
             *starts, count = accumulate((length + reach for length in self.lengths), initial=0)
-            self._layouts[reach] = self._layout(starts, count + -count % self.multiple, device)
+            self._layouts[reach] = self._layout(starts, rounded(count, self.multiple), device)
         return self._layouts[reach]
 
     def _layout(self, starts: Sequence[int], size: int, device: torch.device) -> _Layout:
@@ -104,43 +106,32 @@ class _Layout:
         return rows.index_select(0, self.places)
 
 
-class _Put(torch.autograd.Function):
-    """A layout's `put`. It and `take` are each other's gradients, where no frame is spare.
+class _Rearranged(torch.autograd.Function):
+    """A layout's `put` or `take`: where no frame is spare each is the other's gradient.
 
     PyTorch's own gradient of such a selection adds row by row, since rows could be selected twice.
     """
 
     @staticmethod
-    def forward(ctx: Any, line: Tensor, layout: _Layout) -> Tensor:
-        ctx.layout = layout
-        return layout.put(line)
+    def forward(ctx: Any, x: Tensor, there: _Move, back: _Move) -> Tensor:
+        ctx.back = back
+        return there(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.layout.take(gradients[0]), None
-
-
-class _Take(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, layout: _Layout) -> Tensor:
-        ctx.layout = layout
-        return layout.take(rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.layout.put(gradients[0]), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradients[0]), None, None
 
 
 def _put(line: Tensor, layout: _Layout) -> Tensor:
-    rows: Tensor = _Put.apply(line, layout)  # type: ignore[no-untyped-call]
+    rows: Tensor = _Rearranged.apply(line, layout.put, layout.take)  # type: ignore[no-untyped-call]
     return rows
 
 
 def _take(rows: Tensor, layout: _Layout) -> Tensor:
-    line: Tensor = _Take.apply(rows, layout)  # type: ignore[no-untyped-call]
+    line: Tensor = _Rearranged.apply(rows, layout.take, layout.put)  # type: ignore[no-untyped-call]
     return line
 
 
-def rounded(count: int) -> int:
-    """The next multiple of MULTIPLE."""
-    return -(-count // MULTIPLE) * MULTIPLE
+def rounded(count: int, multiple: int = MULTIPLE) -> int:
+    """The next multiple."""
+    return -(-count // multiple) * multiple

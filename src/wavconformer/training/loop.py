@@ -156,7 +156,10 @@ class Loop:
                 self._introduce()
             try:
                 stopped_by = self._updates(stop)
-            except ConnectionError as error:  # it ended while a batch was being handed over
+            except ConnectionError as error:
+                if not self.recipe.trainer.workers:
+                    raise
+                # A process that loads data has ended while it was handing a batch over.
                 raise self._without_worker(error) from error
             except OSError as error:
                 if not is_disk_full(error) or not self.processes.is_main:
