@@ -15,10 +15,12 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,8 @@ class Worker:
     def __init__(self, hear: Hear, threads: int, on_loss: Callable[[], None] = lambda: None) -> None:
         """threads: of the CPU that it computes with. on_loss: is told when the process has ended by itself."""
         self._hear, self._threads, self._on_loss = hear, threads, on_loss
+        self._lock = threading.Lock()
+        self._stopped = False
         self._process: tuple[socket.socket, int] | None = self._begun()
 
     @property
@@ -64,15 +68,17 @@ class Worker:
         """What the function gives.
 
         Raises the package's errors as it does, and RuntimeError for others; WorkerLost where the process ends before it
-        has answered.
+        has answered; OSError where none can be started.
         """
+        connection = self._running()
         try:
-            self._ask(waveforms, names, language)
+            _send(connection, waveforms, names=names, language=language)
         except OSError:  # it ended while it had nothing to do, so by no fault of theirs
             self._lose()
-            self._ask(waveforms, names, language)
+            connection = self._running()
+            _send(connection, waveforms, names=names, language=language)
         try:
-            told, log_probs = _receive(self._running()[0])
+            told, log_probs = _receive(connection)
         except (EOFError, OSError) as error:
             raise WorkerLost(f"The process that runs the model has ended ({self._lose()}).") from error
         if told:
@@ -80,36 +86,55 @@ class Worker:
             raise kind(told["message"]) from _There(told["traceback"])
         return log_probs
 
+    def stop(self) -> None:
+        """Ends the process for good, from any thread: whoever waits for its answer has WorkerLost."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                _kill(self._process[1])
+
     def end(self) -> str:
         """Ends the process, in the middle of whatever it does, and says how it has ended."""
-        if self._process is None:
-            return "before"
-        (connection, pid), self._process = self._process, None
-        connection.close()
-        os.kill(pid, signal.SIGKILL)
-        return _cause(os.waitpid(pid, 0)[1])
-
-    def _ask(self, waveforms: Sequence[Waveform], names: str, language: str | None) -> None:
-        _send(self._running()[0], waveforms, names=names, language=language)
+        with self._lock:
+            if self._process is None:
+                return "before"
+            (connection, pid), self._process = self._process, None
+            connection.close()
+            _kill(pid)
+            try:
+                return _cause(os.waitpid(pid, 0)[1])
+            except ChildProcessError:  # SIGCHLD is ignored here, as whoever started us may have had it
+                return "unknown"
 
     def _lose(self) -> str:
         how = self.end()
-        _LOG.error("a process of the model has ended (%s)", how)
-        self._on_loss()
+        if not self._stopped:
+            _LOG.error("a process of the model has ended (%s)", how)
+            self._on_loss()
         return how
 
-    def _running(self) -> tuple[socket.socket, int]:
-        """Our end of its socket and its number; a new one, where there is none."""
-        if self._process is None:
-            self._process = self._begun()
-        return self._process
+    def _running(self) -> socket.socket:
+        """Our end of its socket; of a new one, where there is none."""
+        with self._lock:
+            if self._stopped:
+                raise WorkerLost("The process that runs the model was told to end.")
+            if self._process is None:
+                self._process = self._begun()
+            return self._process[0]
 
     def _begun(self) -> tuple[socket.socket, int]:
         ours, theirs = socket.socketpair()
         # The threads that OpenMP keeps belong to the thread that first used them, and are no more after a fork: it
         # would wait for them for ever. A new thread has none.
         with theirs, ThreadPoolExecutor(1) as pool:
-            return ours, pool.submit(_fork, lambda: self._serve(theirs)).result()
+            try:
+                return ours, pool.submit(_fork, lambda: self._serve(theirs)).result()
+            except (OSError, RuntimeError) as error:  # no process; no thread
+                ours.close()
+                raise OSError(
+                    f"No process can be started to run the model ({error}). Free memory, or raise the limit of processes "
+                    "(ulimit -u; --pids-limit of a container)."
+                ) from error
 
     def _serve(self, connection: socket.socket) -> None:  # pragma: no cover - runs in the process
         """Answers until the other end is closed."""
@@ -163,8 +188,16 @@ def _fill(connection: socket.socket, place: memoryview) -> None:
 
 def _close_all_but(descriptor: int) -> None:  # pragma: no cover - runs in the process
     """Sockets of clients, above all: they would stay open as long as we are there."""
-    os.closerange(_FIRST, descriptor)
-    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    # Not each number that there may be: where the limit is high they are a thousand million.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number >= _FIRST and number != descriptor:
+            with suppress(OSError):  # the one by which they were listed
+                os.close(number)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _cause(status: int) -> str:
