@@ -40,10 +40,13 @@ class Lexicon:
         for token, symbol in enumerate(symbols):
             for depth, letter in enumerate(symbol or ""):
                 self._steps[depth, token] = numbers.get(letter, OUTSIDE)
+        self._has_more = (self._steps[1:] != OUTSIDE).any(axis=0)
 
     def step(self, nodes: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """The nodes after tokens, which broadcast; OUTSIDE where no word goes on so."""
         after = self.trie.step(nodes, self._steps[0][tokens])
+        if not self._has_more[tokens].any():
+            return after
         for letters in self._steps[1:, :]:
             more = letters[tokens]
             after = np.where(more == OUTSIDE, after, self.trie.step(after, more))
