@@ -364,7 +364,6 @@ class _Search:
         self._children: dict[int, int] = {}
         self._places = np.full(1024 + count, -1)  # in the beams, of each text; the last is of what the roots grew from
         self._places[:count] = np.arange(count)
-        self._column = np.full(len(decoder.symbols), -1)
 
     def _state_after(self, scorer: Scorer, before: Sequence[str]) -> int:
         """The language model's state after these words of the sentence, or at its begin."""
@@ -420,10 +419,7 @@ class _Search:
         above = self._places[numbers[_PARENT]]
         met = (above >= 0).nonzero()[0]
         if len(met):
-            column, from_ = self._column, above[met]
-            column[candidates[:count]] = np.arange(count)
-            by = column[last[met]]
-            column[candidates[:count]] = -1
+            by, from_ = tries.columns[frame][last[met]], above[met]
             token[met] = np.logaddexp(token[met], grown[by, from_])
             grown[by, from_] = -np.inf
         logs[_BLANK], logs[_TOKEN] = still, token
@@ -437,12 +433,17 @@ class _Search:
             logs = np.concatenate((logs, new[1]), axis=1)
             whose = numbers[_WHOSE]
         scores = logs[_TOTAL] + logs[_OWN]
-        best = np.full(live, -np.inf)
-        np.maximum.at(best, whose, scores)
-        if not tries.is_busy[frame]:
-            # Where nothing grows nothing is dropped: a recording does as it does alone.
-            best[~tries.grows[frame, :live]] = -np.inf
-        kept = (scores >= (best + settings.beam_prune_logp)[whose]).nonzero()[0]
+        least: NDArray[np.float64] | float
+        if live == 1:
+            least = float(scores.max()) + settings.beam_prune_logp
+        else:
+            best = np.full(live, -np.inf)
+            np.maximum.at(best, whose, scores)
+            if not tries.is_busy[frame]:
+                # Where nothing grows nothing is dropped: a recording does as it does alone.
+                best[~tries.grows[frame, :live]] = -np.inf
+            least = (best + settings.beam_prune_logp)[whose]
+        kept = (scores >= least).nonzero()[0]
         if self._recombines and len(kept) > 1 and kept[-1] >= size:
             kept = kept[self._best_of_like_future(numbers[_FUTURE, kept], scores[kept])]
         if len(kept) > settings.beam_width:
@@ -535,7 +536,7 @@ class _Search:
         order = np.lexsort((-scores, *futures))
         futures = futures.take(order, axis=1)
         new = np.ones(len(order), bool)
-        np.any(futures[:, 1:] != futures[:, :-1], axis=0, out=new[1:])
+        (futures[:, 1:] != futures[:, :-1]).any(axis=0, out=new[1:])
         return np.sort(order[new])
 
     def _first(self, whose: NDArray[np.int64], scores: NDArray[np.float64], live: int) -> NDArray[np.int64]:
@@ -600,8 +601,9 @@ class _Tries:
 
     frames: (ΣT, V), ln of the probabilities, one recording behind the other; starts: (R,), where each begins.
     tokens: those of frame 0, then -1, those of frame 1, …; logs: (M, R), their ln of the probability in each recording,
-    -inf where it isn't tried. bounds: where in these a frame begins. delimiters: the delimiter's place among a frame's
-    tokens, or -1. grows: (T, R), whether a recording has any in a frame; is_busy: whether all have.
+    -inf where it isn't tried. bounds: where in these a frame begins. columns: (T, V), each token's place among those of
+    a frame, -1 for none; delimiters: that of the delimiter. grows: (T, R), whether a recording has any in a frame;
+    is_busy: whether all have.
     """
 
     def __init__(
@@ -632,8 +634,7 @@ class _Tries:
             end = bounds[length]
             at = (frames[:end] + start, tokens[:end])
             self.logs[places[:end], number] = np.where(tried[at], self.frames[at], -np.inf)
-        is_delimiter = (tokens == delimiter).nonzero()[0]
-        delimiters = np.full(longest, -1)
-        delimiters[frames[is_delimiter]] = is_delimiter - bounds[frames[is_delimiter]]
-        self.delimiters = delimiters.tolist()
+        self.columns = np.full(union.shape, -1, np.int32)
+        self.columns[frames, tokens] = np.arange(len(frames)) - bounds[frames]
+        self.delimiters = self.columns[:, delimiter].tolist() if delimiter >= 0 else [-1] * longest
         self.bounds = (bounds + np.arange(longest + 1)).tolist()
