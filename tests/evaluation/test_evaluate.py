@@ -462,7 +462,7 @@ def test_runs_of_speech_become_turns(checkpoints):
     turns = [
         [round(end * runner.model.config.hop_length / 16_000, 3) for end in turn] for turn in ((0, 2), (3, 4), (1, 4))
     ]
-    assert runner._read(active, silent=False) == [[*turns[0], 0], [*turns[1], 0], [*turns[2], 1]]
+    assert runner._read(active) == [[*turns[0], 0], [*turns[1], 0], [*turns[2], 1]]
 
 
 def test_a_trial_of_an_unknown_recording(manifest, checkpoints, tmp_path):

@@ -186,9 +186,7 @@ class BeamDecoder:
         """
         return self._search([log_probs], n_best, first_frame)[0]
 
-    def hypotheses_of(
-        self, log_probs: Sequence[NDArray[np.floating[Any]]], n_best: int = 1
-    ) -> list[list[Hypothesis]]:
+    def hypotheses_of(self, log_probs: Sequence[NDArray[np.floating[Any]]], n_best: int = 1) -> list[list[Hypothesis]]:
         """What `hypotheses` gives for each of some recordings, which are searched side by side."""
         return self._search(log_probs, n_best)
 
@@ -306,9 +304,9 @@ def _weights(hotwords: Mapping[str, float] | Iterable[str] | None) -> Mapping[st
     return hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords or (), HOTWORD_WEIGHT)
 
 
-# Of each text in the beams, in whole numbers: whose it is, the recording's; its last token; state: the language model's,
-# before the word that is being spelled; node: of the lexicon, and hot: of the hot words, for that word; after: the
-# language model's state if the recording ends here; its own number, and that of the text without the last token.
+# Of each text in the beams, in whole numbers: whose it is, the recording's; its last token; state: the language
+# model's, before the word that is being spelled; node: of the lexicon, and hot: of the hot words, for that word; after:
+# the language model's state if the recording ends here; its own number, and that of the text without the last token.
 _WHOSE, _LAST, _STATE, _NODE, _HOT, _AFTER, _NUMBER, _PARENT = range(8)
 _FUTURE = slice(_WHOSE, _HOT + 1)
 """All that what follows depends on."""
@@ -397,7 +395,7 @@ class _Search:
         settings, tries, numbers, logs = self._settings, self._tries, self._numbers, self._logs
         whose, last = numbers[_WHOSE], numbers[_LAST]
         blank, token, total = logs[_BLANK], logs[_TOKEN], logs[_TOTAL]
-        parted = last == self._delimiter
+        parted: NDArray[np.bool_] = last == self._delimiter
         # Paths on which the text stays.
         rows = tries.starts[whose] + frame
         token = np.where(parted, total, token) + tries.frames[rows, last]

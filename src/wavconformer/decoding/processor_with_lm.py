@@ -221,7 +221,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             score_boundary=lm_score_boundary,
         )
         rows = [as_array(row) for row in logits]
-        found = [decoder.hypotheses(_posteriors(row[(row != _PADDED).all(-1)]), n_best) for row in rows]
+        found = decoder.hypotheses_of([_posteriors(row[(row != _PADDED).all(-1)]) for row in rows], n_best)
         return _output(found, output_word_offsets, n_best, is_batch=True)
 
     def _decoder(self, hotwords: Iterable[str] | None, hotword_weight: float | None, **settings: Any) -> BeamDecoder:

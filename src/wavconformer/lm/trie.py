@@ -35,9 +35,7 @@ class Trie:
         return cls.of(flat, lengths, width)
 
     @classmethod
-    def of(
-        cls, flat: NDArray[np.int64], lengths: NDArray[np.int64], width: int
-    ) -> tuple[Trie, NDArray[np.int64]]:
+    def of(cls, flat: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> tuple[Trie, NDArray[np.int64]]:
         """`build` of sequences that lie one behind the other in `flat`. lengths: (N,), of each."""
         starts = np.cumsum(lengths) - lengths
         ends = np.zeros(len(lengths), np.int64)

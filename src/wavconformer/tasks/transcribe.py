@@ -16,13 +16,14 @@ from wavconformer.audio import SAMPLE_RATE, AudioSource
 from wavconformer.audio.vad import has_speech, voice_detector
 from wavconformer.audio.windows import Cutting, Window, Windower
 from wavconformer.checkpoint.onnx_graph import OnnxModel, wants_onnx
-from wavconformer.decoding.decoder import Decoder
+from wavconformer.decoding.decoder import Decoder, decode_all
 from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.joining import Frames, Joiner
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.decoding.transcript import Segment, Transcript, segments
 from wavconformer.decoding.utterances import UtteranceDecoder
+from wavconformer.decoding.words import Word
 from wavconformer.errors import CheckpointError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
@@ -337,14 +338,14 @@ class Transcriber:
         sounds = [bool(np.ptp(recording.waveform)) for recording in recordings]
         heard = list(compress(recordings, sounds))
         names = " and ".join(recording.name for recording in heard)
-        scores = iter(self.log_probs_of([recording.waveform for recording in heard], names) if heard else [])
+        scores = self.log_probs_of([recording.waveform for recording in heard], names) if heard else []
+        words = iter(decode_all(self.decoder, scores))
         return [
-            self._transcript(recording, next(scores) if is_sound else None, vad)
+            self._transcript(recording, next(words) if is_sound else (), vad)
             for recording, is_sound in zip(recordings, sounds, strict=True)
         ]
 
-    def _transcript(self, recording: Recording, log_probs: LogProbs | None, vad: str) -> Transcript:
-        words = () if log_probs is None else self.decoder(log_probs)
+    def _transcript(self, recording: Recording, words: tuple[Word, ...], vad: str) -> Transcript:
         is_sure = any(word.probability is None or word.probability >= _SURE for word in words)
         if words and not is_sure and not has_speech(recording.waveform, vad, self.sampling_rate):
             words = ()
