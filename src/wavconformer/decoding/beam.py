@@ -395,7 +395,7 @@ class _Search:
         settings, tries, numbers, logs = self._settings, self._tries, self._numbers, self._logs
         whose, last = numbers[_WHOSE], numbers[_LAST]
         blank, token, total = logs[_BLANK], logs[_TOKEN], logs[_TOTAL]
-        parted: NDArray[np.bool_] = last == self._delimiter
+        parted = np.equal(last, self._delimiter)
         # Paths on which the text stays.
         rows = tries.starts[whose] + frame
         token = np.where(parted, total, token) + tries.frames[rows, last]
