@@ -404,7 +404,7 @@ def test_in_company_a_quiet_recording_is_pruned_as_alone():
     """Nothing is dropped in a frame in which no token is tried, whatever others try."""
     rng = np.random.default_rng(3)
     decoder = BeamDecoder(SYMBOLS, 0, settings=BeamSettings(50, beam_prune_logp=-1.5, token_min_logp=-0.9))
-    recordings = [normal(rng.normal(0, 0.5, (20, 4)) + [0.5, 0, 0, 0]) for _ in range(20)]
+    recordings = [normal(rng.normal([0.5, 0, 0, 0], 0.5, (20, 4))) for _ in range(20)]
     assert decoder.hypotheses_of(recordings, 50) == [decoder.hypotheses(rows, 50) for rows in recordings]
 
 

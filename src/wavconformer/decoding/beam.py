@@ -395,7 +395,7 @@ class _Search:
         settings, tries, numbers, logs = self._settings, self._tries, self._numbers, self._logs
         whose, last = numbers[_WHOSE], numbers[_LAST]
         blank, token, total = logs[_BLANK], logs[_TOKEN], logs[_TOTAL]
-        parted = np.equal(last, self._delimiter)
+        parted = last == self._delimiter
         # Paths on which the text stays.
         rows = tries.starts[whose] + frame
         token = np.where(parted, total, token) + tries.frames[rows, last]
@@ -534,7 +534,7 @@ class _Search:
         order = np.lexsort((-scores, *futures))
         futures = futures.take(order, axis=1)
         new = np.ones(len(order), bool)
-        (futures[:, 1:] != futures[:, :-1]).any(axis=0, out=new[1:])
+        new[1:] = (futures[:, 1:] != futures[:, :-1]).any(axis=0)
         return np.sort(order[new])
 
     def _first(self, whose: NDArray[np.int64], scores: NDArray[np.float64], live: int) -> NDArray[np.int64]:
@@ -621,7 +621,7 @@ class _Tries:
             union[:length] |= tried[start : start + length]
             self.grows[:length, number] = tried[start : start + length].any(axis=1)
         ended = np.arange(longest)[:, None] >= np.array(lengths)
-        self.is_busy = (self.grows | ended).all(axis=1).tolist()
+        self.is_busy: list[bool] = (self.grows | ended).all(axis=1).tolist()
         frames, tokens = union.nonzero()
         bounds = frames.searchsorted(np.arange(longest + 1))
         places = np.arange(len(frames)) + frames
