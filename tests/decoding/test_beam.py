@@ -14,6 +14,8 @@ from wavconformer.decoding.decoder import ManyDecoder, decode_all
 from wavconformer.decoding.greedy import greedy
 from wavconformer.decoding.words import words
 from wavconformer.errors import DataError
+from wavconformer.lm.arpa import write_arpa
+from wavconformer.lm.kenlm import KenlmModel
 from wavconformer.lm.kneser_ney import estimate
 
 SYMBOLS = [None, " ", "A", "B"]
@@ -398,6 +400,14 @@ def test_in_company_each_has_what_it_has_alone(lm, letters, rounded):
             assert decoder.hypotheses_of(recordings) == alone, name
             assert decoder.many(recordings) == [found[0].words for found in alone], name
             assert decoder.hypotheses_of(recordings, 4) == [decoder.hypotheses(rows, 4) for rows in recordings], name
+
+
+def test_in_company_with_a_binary_language_model(tmp_path, lm):
+    pytest.importorskip("kenlm")
+    write_arpa(lm, tmp_path / "lm.arpa")
+    decoder = BeamDecoder(SYMBOLS, 0, KenlmModel(tmp_path / "lm.arpa", lm.words), settings=BeamSettings(10))
+    recordings = some(np.random.default_rng(1), 6, rounded=False)
+    assert decoder.hypotheses_of(recordings) == [decoder.hypotheses(rows) for rows in recordings]
 
 
 def test_in_company_a_quiet_recording_is_pruned_as_alone():

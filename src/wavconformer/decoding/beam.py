@@ -621,7 +621,7 @@ class _Tries:
             union[:length] |= tried[start : start + length]
             self.grows[:length, number] = tried[start : start + length].any(axis=1)
         ended = np.arange(longest)[:, None] >= np.array(lengths)
-        self.is_busy: list[bool] = (self.grows | ended).all(axis=1).tolist()
+        self.is_busy: NDArray[np.bool_] = np.all(self.grows | ended, axis=1)
         frames, tokens = union.nonzero()
         bounds = frames.searchsorted(np.arange(longest + 1))
         places = np.arange(len(frames)) + frames

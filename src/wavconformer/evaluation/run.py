@@ -16,6 +16,7 @@ from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.rttm import stretches
 from wavconformer.data.utterance import Utterance, load_utterance, name_of
 from wavconformer.decoding.decoder import decode_all
+from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.text import greedy_text
 from wavconformer.errors import AudioError, CheckpointError, DataError
@@ -26,10 +27,12 @@ from wavconformer.tasks.search import Search
 if TYPE_CHECKING:
     import torch
 
-    from wavconformer.decoding.beam import BeamDecoder
+    from wavconformer.decoding.decoder import Decoder
     from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
 BATCH_SECONDS = 30.0
+DEFAULT_SEARCH = Search()
+"""That of `load_model`: with the language model that a checkpoint carries, greedy without one."""
 _BATCHES_AT_ONCE = 8  # read together and sorted by length, so that little is padded
 
 
@@ -88,26 +91,25 @@ class Runner:
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         target_lang: str | None = None,
-        search: Search | None = None,
+        search: Search = DEFAULT_SEARCH,
     ) -> None:
-        """Raises CheckpointError where files are missing or the checkpoint lacks the head, as `Search.decoder` does."""
+        """Raises CheckpointError where files are missing or the checkpoint lacks the head, as `Search.load` does."""
         from wavconformer.checkpoint import models
         from wavconformer.checkpoint.pretrained import default_device
         from wavconformer.processing import Wav2Vec2FeatureExtractor
-        from wavconformer.tasks.transcribe import load_model
 
         self.name = str(name)
         self.kind = kind
         self.model: Any
         self.tokenizer: Wav2Vec2CTCTokenizer | None = None
-        self.decoder: BeamDecoder | None = None
+        self.decoder: Decoder | None = None  # of words
         self.extractor: Wav2Vec2FeatureExtractor
         if kind is Kind.words:
-            transcriber = load_model(name, device=device, dtype=dtype, target_lang=target_lang)
+            transcriber = search.load(name, device=device, dtype=dtype, target_lang=target_lang)
             self.model = transcriber.model
             self.tokenizer = transcriber.processor.tokenizer
             self.extractor = transcriber.processor.feature_extractor
-            self.decoder = None if search is None else search.decoder(transcriber)
+            self.decoder = transcriber.decoder
             return
         cls = getattr(models, next(architecture for architecture, does in _KINDS.items() if does is kind))
         self.model, info = cls.from_pretrained(
@@ -174,7 +176,8 @@ class Runner:
 
     def _texts(self, logits: Sequence[NDArray[np.float32]]) -> list[str]:
         """The texts of recordings' scores, (T, V) each."""
-        if self.decoder is not None:
+        assert self.decoder is not None
+        if not isinstance(self.decoder, GreedyDecoder):
             words = decode_all(self.decoder, [log_softmax(values) for values in logits])
             return [" ".join(word.text for word in one) for one in words]
         assert self.tokenizer is not None
