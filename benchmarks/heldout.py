@@ -3,8 +3,8 @@
     python -m benchmarks.heldout RECORDINGS [--model MODEL] [--quantization int8] [--recorded COLUMN]
 
 RECORDINGS is a folder with a transcripts.tsv (columns: file, set, text, and others). They are decoded one by one,
-greedily; where the checkpoint carries a language model a second line has what comes of decoding with that, which is what
-users get. With `--recorded` the texts of greedy decoding are also compared, one by one, with those that another
+greedily; where the checkpoint carries a language model a second line has what comes of decoding with that, as users
+get it. With `--recorded` the texts of greedy decoding are also compared, one by one, with those that another
 implementation gave, as recorded in that column; for this the ids are decoded by the processor's `batch_decode`, the
 documented way, which keeps doubled spaces that `transcribe` doesn't.
 """

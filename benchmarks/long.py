@@ -5,9 +5,9 @@
 RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utterances, in drawn order, are joined with
 pauses of drawn length, and the same faint noise lies under all. Each utterance is also cut out of that recording and
 transcribed alone, with the silence round it that a window has, so that both ways hear the same samples; and once more
-without that silence, for its WER. Decoding is greedy: what is cut where shows in letters. Word times are also compared with those of `align`, which knows the texts. Times are
-those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process
-of its own that transcribes the file, beside one that transcribes its first minute.
+without that silence, for its WER. Decoding is greedy. Word times are also compared with those of `align`, which knows
+the texts. Times are those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the
+peak of a process of its own that transcribes the file, beside one that transcribes its first minute.
 """
 
 from __future__ import annotations
