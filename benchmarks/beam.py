@@ -109,7 +109,7 @@ def main() -> None:
     with (arguments.recordings / "transcripts.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))[: arguments.limit]
     said = {row["file"]: (row["set"], row["text"]) for row in rows}
-    transcriber = wavconformer.load_model(arguments.model, device="cpu")
+    transcriber = wavconformer.load_model(arguments.model, device="cpu", lm=False)
     frames = {name: log_probs(transcriber, arguments.recordings / name) for name in said}
     step = transcriber.model.config.hop_length / 16_000
     seconds = sum(map(len, frames.values())) * step

@@ -16,6 +16,7 @@ from wavconformer import CheckpointError, WavConformerError
 from wavconformer.checkpoint import onnx_export, onnx_graph
 from wavconformer.checkpoint.models import MAIN_OUTPUT
 from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.files import ASSETS
 from wavconformer.tasks import export as exporting
 from wavconformer.tasks.export import export
 
@@ -56,7 +57,11 @@ def test_graphs_of_all_models_agree_at_unseen_sizes(name, positions, norm, kerne
 
 def test_the_folder_is_whole(exported):
     names = {path.name for path in exported.folder.iterdir()}
-    assert names == {"model.onnx", "config.json", "processor_config.json", "tokenizer_config.json", "vocab.json"}
+    files = {"model.onnx", "config.json", "processor_config.json", "tokenizer_config.json", "vocab.json"}
+    assert names == {*files, "language_model"}
+    own = ASSETS / "tiny-en" / "language_model"
+    copied = {path.name: path.read_bytes() for path in (exported.folder / "language_model").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in own.iterdir()}
     assert exported.megabytes == pytest.approx((exported.folder / "model.onnx").stat().st_size / 2**20)
 
 

@@ -25,8 +25,8 @@ from wavconformer.cli.options import (
     DEVICE,
     ENGINE,
     HOTWORD,
-    LM,
     MODEL,
+    OWN_LM,
     QUANTIZATION,
     TARGET_LANG,
     THREADS,
@@ -35,7 +35,6 @@ from wavconformer.cli.options import (
     Vad,
     loaded,
     search_of,
-    use_decoder,
 )
 from wavconformer.cli.terminal import complain, warn
 from wavconformer.errors import AudioError
@@ -114,7 +113,7 @@ def listen(
     target_lang: Annotated[str | None, TARGET_LANG] = None,
     quantization: Annotated[Quantization | None, QUANTIZATION] = None,
     engine: Annotated[Engine | None, ENGINE] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[Path | None, OWN_LM] = None,
     alpha: Annotated[float | None, ALPHA] = None,
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,
@@ -140,8 +139,7 @@ def listen(
             opened = Microphone(name, rate)
             stack.callback(opened.close)
             chunks, actual_rate = _recorded(opened), opened.rate
-        transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-        use_decoder(transcriber, search)
+        transcriber = loaded(model, device, target_lang, quantization, engine, threads, search)
         from wavconformer.tasks.streaming import StreamingTranscriber
 
         live = StreamingTranscriber(

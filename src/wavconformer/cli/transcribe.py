@@ -19,9 +19,9 @@ from wavconformer.cli.options import (
     DEVICE,
     ENGINE,
     HOTWORD,
-    LM,
     MODEL,
     OUTPUT,
+    OWN_LM,
     QUANTIZATION,
     RESUME,
     TARGET_LANG,
@@ -32,7 +32,6 @@ from wavconformer.cli.options import (
     Vad,
     loaded,
     search_of,
-    use_decoder,
 )
 from wavconformer.cli.outputs import output_files
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
@@ -80,7 +79,7 @@ def transcribe(
         bool | None,
         typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
     ] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[Path | None, OWN_LM] = None,
     alpha: Annotated[float | None, ALPHA] = None,
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,
@@ -115,8 +114,7 @@ def transcribe(
     search = search_of(lm, alpha, beta, beam, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
-    transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    use_decoder(transcriber, search)
+    transcriber = loaded(model, device, target_lang, quantization, engine, threads, search)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,
