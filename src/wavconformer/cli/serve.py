@@ -11,14 +11,15 @@ from wavconformer.cli.app import app
 from wavconformer.cli.options import (
     DEVICE,
     ENGINE,
-    LM,
     MODEL,
+    OWN_LM,
     QUANTIZATION,
     TARGET_LANG,
     THREADS,
     Engine,
     Quantization,
     loaded,
+    search_of,
 )
 from wavconformer.cli.terminal import status
 from wavconformer.errors import WavConformerError
@@ -51,7 +52,7 @@ def serve(
     language: Annotated[
         list[str] | None, typer.Option(help="Further language of a model with adapters, that clients may ask for.")
     ] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[Path | None, OWN_LM] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="Checkpoint for classify, speakers (embed, verify) or diarize."),
@@ -118,17 +119,11 @@ def serve(
             f"At {host} other machines reach the server: give --api-key-file, or --no-api-key to let anybody in."
         )
     models = dict(_named_model(text) for text in task or ())
-    transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    language_model = beam = None
-    if lm is not None:
-        from wavconformer.decoding.processor_with_lm import find_language_model
-
-        with status(f"reading {lm}"):
-            language_model, beam = find_language_model(lm)
+    transcriber = loaded(
+        model, device, target_lang, quantization, engine, threads, search_of(lm, None, None, None, None)
+    )
     with status("making ready"):
-        service = Service(
-            transcriber, settings, languages=tuple(language or ()), lm=language_model, beam=beam, models=models
-        )
+        service = Service(transcriber, settings, languages=tuple(language or ()), models=models)
     run(create_app(service), service)
 
 

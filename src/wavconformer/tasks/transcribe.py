@@ -152,6 +152,11 @@ class Transcriber:
         """Decodes with the language model of a file or of a checkpoint from now on. Raises as `beam_decoder` does."""
         self.decoder = self._own = self.beam_decoder(lm)
 
+    def use_language_model_of(self, other: Transcriber) -> None:
+        """Decodes with the language model that another was loaded with, if any. Raises as `beam_decoder` does."""
+        if other._own is not None:
+            self.decoder = self._own = self.beam_decoder(other._own.lm, settings=other._own.settings)
+
     def use_own_language_model(self, source: Source) -> None:
         """Decodes with the language model that a checkpoint on this machine carries, if it does.
 
@@ -363,8 +368,7 @@ class Transcriber:
         sounds = [bool(np.ptp(recording.waveform)) for recording in recordings]
         heard = list(compress(recordings, sounds))
         names = " and ".join(recording.name for recording in heard)
-        scores = self.log_probs_of([recording.waveform for recording in heard], names) if heard else []
-        words = iter(decode_all(self.decoder, scores))
+        words = iter(self.words_of([recording.waveform for recording in heard], names) if heard else [])
         return [
             self._transcript(recording, next(words) if is_sound else (), vad)
             for recording, is_sound in zip(recordings, sounds, strict=True)
@@ -376,12 +380,16 @@ class Transcriber:
             words = ()
         return Transcript.of(segments(words), recording.duration, recording.problems)
 
+    def words_of(self, waveforms: Sequence[NDArray[np.float32]], names: str) -> list[tuple[Word, ...]]:
+        """The words of each waveform (S,), whatever it holds. Arguments and errors are those of `log_probs_of`."""
+        return decode_all(self.decoder, self.log_probs_of(waveforms, names))
+
     def log_probs_of(
         self, waveforms: Sequence[NDArray[np.float32]], names: str, multiple: int | None = None
     ) -> list[LogProbs]:
         """Log-probabilities (T, V) of each waveform (S,), as one batch; frames beyond its end are certainly blank.
 
-        All that a transcriber computes comes from here: a subclass may have it computed elsewhere.
+        All that a transcriber computes comes from here, or from `words_of`: a subclass may have it computed elsewhere.
 
         names: what messages call the recordings. multiple: the length of the batch is a multiple of so many samples.
 
