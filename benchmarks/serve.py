@@ -1,15 +1,17 @@
 """The server under load, under attack, live, and against its own description.
 
-    python -m benchmarks.serve load    [--seconds 120] [--clients 8] [--burst 64] [--recordings FOLDER] [--model MODEL]
+    python -m benchmarks.serve load    [--seconds 120] [--clients 8] [--burst 64]
+                                       [--recordings FOLDER] [--length SECONDS] [--model MODEL]
     python -m benchmarks.serve hostile [--uploads 1000] …
     python -m benchmarks.serve live    [--streams 4] [--seconds 180] …
     python -m benchmarks.serve schema  [--examples 100]        (pip install schemathesis)
 
 Each starts `wavconformer serve` as a process of its own on a free port. FOLDER holds recordings; by default those that
-ship with the package. `load` measures requests and seconds of audio a second against the same recordings through
-`Transcriber.many` in another process, before and after; then many clients at once, and whether it recovers. `hostile`
-sends what no server should get, a good request after each, and looks for memory, files and descriptors that are left.
-`live` sends recordings, joined, at the pace of speech, and measures how long after its end a word is final.
+ship with the package; --length joins them to such of about so many seconds. `load` measures requests and seconds of
+audio a second against the same recordings through `Transcriber.many` in another process, before and after; then many
+clients at once, and whether it recovers. `hostile` sends what no server should get, a good request after each, and
+looks for memory, files and descriptors that are left. `live` sends recordings, joined, at the pace of speech, and
+measures how long after its end a word is final.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 from websockets.sync.client import connect
@@ -84,9 +87,14 @@ class Server:
 
     @property
     def memory(self) -> float:
-        """MiB that the process has in memory."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+        """MiB that it and its processes of the model have in memory; what they have in common counts once."""
+        ours = [psutil.Process(self.process.pid), *self._processes(decode=False)]
+        return sum(process.memory_full_info().pss for process in ours) / (1 << 20)
+
+    def _processes(self, *, decode: bool) -> list[psutil.Process]:
+        """Those that decode, or those of the model."""
+        found = psutil.Process(self.process.pid).children()
+        return [process for process in found if decode == ("wavconformer.serve.decoder" in process.cmdline())]
 
     @property
     def busy(self) -> float:
@@ -97,7 +105,7 @@ class Server:
     @property
     def decoders(self) -> str:
         """How many there are, and what they have in memory."""
-        sizes = [process.memory_full_info().uss / (1 << 20) for process in psutil.Process(self.process.pid).children()]
+        sizes = [process.memory_full_info().uss / (1 << 20) for process in self._processes(decode=True)]
         return f"{len(sizes)} decoders with {sum(sizes):.0f} MiB"
 
     @property
@@ -109,17 +117,22 @@ class Server:
         return [str(path) for path in self.temporary.rglob("*")]
 
     def post(self, body: bytes, timeout: float = 120) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            connection.request("POST", PATH, body, {"Content-Type": "multipart/form-data; boundary=x"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        """The answer to one request, over a connection of its own."""
+        with closing(self.connection(timeout)) as connection:
+            return ask(connection, body)
+
+    def connection(self, timeout: float = 120) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=60)
+
+
+def ask(connection: HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    connection.request("POST", PATH, body, {"Content-Type": "multipart/form-data; boundary=x"})
+    answer = connection.getresponse()
+    return answer.status, answer.read()
 
 
 @contextmanager
@@ -168,14 +181,15 @@ def load(arguments: argparse.Namespace, files: list[Path]) -> None:
         def client(number: int) -> None:
             nonlocal heard
             draw = random.Random(number)
-            while time.monotonic() < until:
-                choice = draw.randrange(len(bodies))
-                asked = time.monotonic()
-                status, _ = it.post(bodies[choice])
-                with lock:
-                    latencies.append(time.monotonic() - asked)
-                    statuses[status] += 1
-                    heard += lengths[choice] * (status == 200)
+            with closing(it.connection()) as connection:  # kept, as clients of the API keep it
+                while time.monotonic() < until:
+                    choice = draw.randrange(len(bodies))
+                    asked = time.monotonic()
+                    status, _ = ask(connection, bodies[choice])
+                    with lock:
+                        latencies.append(time.monotonic() - asked)
+                        statuses[status] += 1
+                        heard += lengths[choice] * (status == 200)
 
         memory: list[float] = []
         threads = [threading.Thread(target=client, args=(number,)) for number in range(arguments.clients)]
@@ -304,6 +318,26 @@ def _attack(it: Server, way: str, kinds: dict[str, Callable[[], bytes]], draw: r
 _SLOW: list[socket.socket] = []
 
 
+def _lengthened(files: list[Path], seconds: float, folder: Path) -> list[Path]:
+    """The recordings joined, with pauses of 0.2 s, to such of half to one and a half times so many seconds."""
+    draw = random.Random(0)
+    rest = draw.sample(files, len(files))
+    made: list[Path] = []
+    while rest:
+        wanted, pieces = draw.uniform(0.5, 1.5) * seconds * RATE, [load_audio(rest.pop())]
+        while rest and sum(map(len, pieces)) < wanted:
+            pieces += [np.zeros(RATE // 5, np.float32), load_audio(rest.pop())]
+        made.append(folder / f"{len(made):04}.flac")
+        with av.open(made[-1], "w") as output:
+            stream = output.add_stream("flac", rate=RATE, layout="mono")
+            samples = np.round(np.concatenate(pieces)[None] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.rate = RATE
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    return made
+
+
 def _joined(files: list[Path]) -> bytes:
     """Two minutes of recordings as one: long enough to be cut at pauses."""
     import io
@@ -320,8 +354,6 @@ def _joined(files: list[Path]) -> bytes:
 def _encoded(path: Path) -> list[bytes]:
     """A recording in other formats, for their parsers."""
     import io
-
-    import av
 
     found = []
     waveform = load_audio(path, sampling_rate=48_000)
@@ -348,8 +380,6 @@ def _encoded(path: Path) -> list[bytes]:
 def _bomb(hours: int) -> bytes:
     """Silence of hours in a small file, that doesn't say how long it is."""
     import io
-
-    import av
 
     file = io.BytesIO()
     with av.open(file, "w", format="flac") as output:
@@ -432,6 +462,7 @@ def main() -> None:
     parser.add_argument("case", choices=cases)
     parser.add_argument("--model")
     parser.add_argument("--recordings", type=Path)
+    parser.add_argument("--length", type=float, help="of recordings in seconds: they are joined to about that")
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--burst", type=int, default=64)
@@ -444,7 +475,10 @@ def main() -> None:
     files = (
         samples() if folder is None else sorted(path for path in folder.iterdir() if path.suffix in (".flac", ".wav"))
     )
-    cases[arguments.case](arguments, files)
+    with tempfile.TemporaryDirectory() as made:
+        if arguments.length is not None:
+            files = _lengthened(files, arguments.length, Path(made))
+        cases[arguments.case](arguments, files)
 
 
 if __name__ == "__main__":

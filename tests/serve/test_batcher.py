@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
+import multiprocessing
+import os
+import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from tests.serve.servers import wait_for
@@ -19,8 +23,10 @@ from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
 from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden, _Item
 from wavconformer.serve.work import Reason, Stopped, Work
+from wavconformer.serve.worker import CAN_FORK, WorkerLost
 
 RATE = 16_000
+FORK = multiprocessing.get_context("fork" if CAN_FORK else None)
 
 
 @pytest.fixture
@@ -106,9 +112,9 @@ def test_what_a_batch_costs_by_itself_is_tried_out(transcriber):
 
 
 def test_who_was_answered_may_ask_again_and_go_with_those_that_wait(transcriber, batches, random, monkeypatch):
-    batcher = Batcher(transcriber, window_seconds=0.3, workers=1, on_batch=lambda *batch: batches.append(batch))
     compute = transcriber.log_probs_of
     monkeypatch.setattr(transcriber, "log_probs_of", lambda *given: time.sleep(0.6) or compute(*given))
+    batcher = Batcher(transcriber, window_seconds=0.3, workers=1, on_batch=lambda *batch: batches.append(batch))
     waveform = random.normal(0, 0.1, RATE).astype(np.float32)
 
     def ask(times):
@@ -143,43 +149,107 @@ def test_the_one_at_fault_has_the_error(batcher, random):
             broken.result()
 
 
-def test_an_error_of_the_model_reaches_who_asked(batcher, monkeypatch, random):
-    def fail(*arguments):
-        raise RuntimeError("the model is broken")
+def test_an_error_of_the_model_reaches_who_asked(transcriber, monkeypatch, random):
+    compute = transcriber.log_probs_of
 
-    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", fail)
-    with pytest.raises(RuntimeError, match="is broken"):
-        batcher.scores([random.normal(0, 0.1, RATE).astype(np.float32)], "it", None, Work())
-    monkeypatch.undo()
-    assert batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
+    def fail(waveforms, names):
+        if names == "bad":
+            raise RuntimeError("the model is broken")
+        return compute(waveforms, names)
 
-
-def test_who_stops_waits_no_longer(batcher, batches, monkeypatch, random):
+    monkeypatch.setattr(transcriber, "log_probs_of", fail)
     waveform = random.normal(0, 0.1, RATE).astype(np.float32)
-    work = Work()
-    work.stop(Reason.GONE)
-    with pytest.raises(Stopped):
-        batcher.scores([waveform], "it", None, work)
-    going, go = threading.Event(), threading.Event()
-    scores = wavconformer.Transcriber.log_probs_of
+    with closing(Batcher(transcriber, window_seconds=0.0)) as batcher:
+        with pytest.raises(RuntimeError, match="is broken") as caught:
+            batcher.scores([waveform], "bad", None, Work())
+        assert "in fail" in str(caught.value.__cause__)  # where in the process
+        assert batcher.scores([waveform], "it", None, Work())
 
-    def slow(*arguments):
-        going.set()
-        go.wait()
-        return scores(*arguments)
 
-    monkeypatch.setattr(wavconformer.Transcriber, "log_probs_of", slow)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(batcher.scores, [waveform], "it", None, Work())
+def test_who_stops_waits_no_longer(transcriber, batches, monkeypatch, random):
+    waveform = random.normal(0, 0.1, RATE).astype(np.float32)
+    going, go = FORK.Event(), FORK.Event()
+    compute = transcriber.log_probs_of
+
+    def slow(waveforms, names):
+        if names == "slow":
+            going.set()
+            go.wait()
+        return compute(waveforms, names)
+
+    monkeypatch.setattr(transcriber, "log_probs_of", slow)
+    batcher = Batcher(transcriber, window_seconds=0.3, workers=1, on_batch=lambda *batch: batches.append(batch))
+    with closing(batcher), ThreadPoolExecutor(2) as pool:
+        work = Work()
+        work.stop(Reason.GONE)
+        with pytest.raises(Stopped):
+            batcher.scores([waveform], "it", None, work)
+        first = pool.submit(batcher.scores, [waveform], "slow", None, Work())
         going.wait()
         work = Work()
         second = pool.submit(batcher.scores, [waveform[:-100]], "it", None, work)
-        wait_for(lambda: len(batcher) or len(batches))
+        wait_for(lambda: len(batcher))
         work.stop(Reason.CANCELLED)
         with pytest.raises(Stopped, match="cancelled"):
             second.result()
         go.set()
         assert len(first.result()) == 1
+    assert [size for size, _, _ in batches] == [1]
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_that_is_killed_is_replaced(transcriber, monkeypatch, random):
+    """As the system does it for want of memory: whoever can be answered is."""
+    compute, me = transcriber.log_probs_of, os.getpid()
+
+    def killed(waveforms, names):
+        if "heavy" in names:
+            assert os.getpid() != me
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute(waveforms, names)
+
+    monkeypatch.setattr(transcriber, "log_probs_of", killed)
+    lost = []
+    waveform = random.normal(0, 0.1, RATE).astype(np.float32)
+    batcher = Batcher(transcriber, window_seconds=60, workers=1, on_loss=lambda: lost.append(True))
+    works = Work(), Work()
+    with closing(batcher), ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        for work in works:
+            stack.enter_context(batcher.expecting(work))
+        heavy = pool.submit(batcher.scores, [waveform], "heavy", None, works[0])
+        light = pool.submit(batcher.scores, [waveform], "light", None, works[1])
+        with pytest.raises(WorkerLost, match="signal 9"):
+            heavy.result()
+        np.testing.assert_allclose(light.result()[0], compute([waveform], "it")[0], atol=1e-4)
+        assert len(lost) == 2  # by the two together, and by the one at fault
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_who_comes_after_a_process_has_ended_doesn_t_notice(transcriber, caplog):
+    lost = []
+    with closing(Batcher(transcriber, window_seconds=0.0, workers=1, on_loss=lambda: lost.append(True))) as batcher:
+        (worker,) = batcher._workers
+        before = worker.pid
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: psutil.Process(before).status() == "zombie")
+        assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
+        assert worker.pid != before
+    assert len(lost) == 1
+    assert "a process of the model has ended (signal 9)" in caplog.text
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_holds_no_connection_of_a_client_and_ends_with_its_batcher(transcriber):
+    ours, theirs = socket.socketpair()
+    with ours, closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
+        (worker,) = batcher._workers
+        batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
+        process = psutil.Process(worker.pid)
+        theirs.close()
+        assert ours.recv(1) == b""  # nobody holds the other end
+    assert worker.pid is None
+    assert not process.is_running()
+    assert worker.end() == "before"
 
 
 def test_the_time_of_work_is_over():

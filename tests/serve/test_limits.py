@@ -145,6 +145,14 @@ def flac(seconds: int) -> bytearray:
     return bytearray(file.getvalue())
 
 
+def test_answers_on_a_connection_that_is_kept_wait_for_nothing(server):
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        ours = client.getsockname()
+        wait_for(lambda: any(it.client == ours for it in server.server.server_state.connections))
+        (theirs,) = [it for it in server.server.server_state.connections if it.client == ours]
+        assert theirs.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_small_file_that_holds_hours_is_refused(start, sample):
     bomb = flac(200)
     unsaid = bytearray(bomb)

@@ -14,6 +14,7 @@ import threading
 
 import httpx2
 import numpy as np
+import psutil
 import pytest
 from tests.serve.servers import wait_for, wav
 
@@ -47,7 +48,9 @@ def test_a_job_outlives_its_process_and_ends_once(tmp_path, long_sample):
     job = server.http.post("/v1/jobs", files=sound, data={"model": "tiny-en"}).json()
     address = f"/v1/jobs/{job['id']}"
     wait_for(lambda: server.http.get(address).json()["status"] == "running")
+    its_own = psutil.Process(server.process.pid).children(recursive=True)
     assert server.end(signal.SIGKILL) == -signal.SIGKILL
+    assert not psutil.wait_procs(its_own, timeout=60)[1]  # those that decode and those of the model end with it
 
     server = Process(tmp_path)
     done = wait_for(lambda: (now := server.http.get(address).json())["status"] == "done" and now)

@@ -146,26 +146,28 @@ def _decoded(
     with opened(source) as recording:
         if on_duration is not None:
             on_duration(recording.duration)
-        frames: list[Samples] = []
+        waiting: list[npt.NDArray[Any]] = []  # (C, S) each, of one form
+        form: tuple[int, int, str] | None = None
         gathered, rate, heard = 0, 0, 0.0
         for frame in recording.frames():
-            if frames and frame.sample_rate != rate:
-                yield rate, np.concatenate(frames)
-                frames, gathered = [], 0
+            before, form = form, (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
+            if waiting and form != before:
+                yield rate, _mixed_down(waiting)
+                waiting, gathered = [], 0
             rate = frame.sample_rate
             if rate < _LEAST_RATE:
                 raise AudioError(
                     f"{recording.name}: states a sampling rate of {rate} Hz, at which nothing can be heard. Its header "
                     "is damaged: make it anew."
                 )
-            frames.append(_mixed_down(frame))
+            waiting.append(_channels(frame))
             gathered += frame.samples
             heard += frame.samples / rate
             if gathered >= seconds * rate:
-                yield rate, np.concatenate(frames)
-                frames, gathered = [], 0
-        if frames:
-            yield rate, np.concatenate(frames)
+                yield rate, _mixed_down(waiting)
+                waiting, gathered = [], 0
+        if waiting:
+            yield rate, _mixed_down(waiting)
         recording.account_for_losses(heard, on_loss)
 
 
@@ -290,19 +292,25 @@ def _cut(pieces: Iterable[Samples], size: int, name: str) -> Iterator[Samples]:
 # Samples
 
 
-def _mixed_down(frame: av.AudioFrame) -> Samples:
-    """The mean of a frame's channels, as float32 samples (S,) of its own."""
+def _channels(frame: av.AudioFrame) -> npt.NDArray[Any]:
+    """A view of a frame's samples as they were decoded, (channels, S)."""
     count = frame.layout.nb_channels
     dtype = _SAMPLE_TYPES[frame.format.name.removesuffix("p")]
     planes: tuple[Any, ...] = frame.planes  # buffers, which av's types don't say
-    if frame.format.is_planar:
-        # From 8 channels on av counts one plane too many, and frame.to_ndarray reads it.
-        channels = np.stack([np.frombuffer(plane, dtype, frame.samples) for plane in planes[:count]])
-    else:
-        channels = np.frombuffer(planes[0], dtype, frame.samples * count).reshape(-1, count).T
+    if not frame.format.is_planar:
+        packed: npt.NDArray[Any] = np.frombuffer(planes[0], dtype, frame.samples * count).reshape(-1, count).T
+        return packed
+    # From 8 channels on av counts one plane too many, and frame.to_ndarray reads it.
+    channels = [np.frombuffer(plane, dtype, frame.samples) for plane in planes[:count]]
+    return channels[0][None] if count == 1 else np.stack(channels)
+
+
+def _mixed_down(frames: list[npt.NDArray[Any]]) -> Samples:
+    """The mean of the channels of consecutive frames (channels, S), as float32 samples (S,)."""
+    channels = np.concatenate(frames, axis=1)
     with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞ and beyond; told of later, with its place
         floats = as_float(channels)
-        mean: Samples = floats.mean(axis=0) if count > 1 else floats[0]
+        mean: Samples = floats.mean(axis=0) if len(channels) > 1 else floats[0]
     return mean
 
 

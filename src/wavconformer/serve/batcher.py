@@ -20,6 +20,7 @@ from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.errors import ConfigError, WavConformerError
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.serve.work import Work
+from wavconformer.serve.worker import CAN_FORK, Hear, Worker, WorkerLost
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.side_by_side import MOST
 from wavconformer.tasks.transcribe import LogProbs, Transcriber
@@ -50,10 +51,11 @@ class _Item:
 class Batcher:
     """Runs a model for many threads.
 
-    On a CPU several batches are computed side by side, each on some of the cores, as `Transcriber.many` does it. Each
-    is an equal share, the oldest first, of the waveforms that wait, those that are being computed, and those that are
-    likely to come: of who is expected, and of as many as were just answered, who may ask again. A batch waits for its
-    share `window_seconds`, and as long after each answer, no longer; where nobody is likely to come it doesn't wait.
+    On a CPU several batches are computed side by side, each on some of the cores, and each in a process of its own
+    where that can be. Each is an equal share, the oldest first, of the waveforms that wait, those that are being
+    computed, and those that are likely to come: of who is expected, and of as many as were just answered, who may ask
+    again. A batch waits for its share `window_seconds`, and as long after each answer, no longer; where nobody is
+    likely to come it doesn't wait.
 
     By a graph, and on an accelerator, padding is computed like sound: there only those of like length go together, so
     like that their padding costs less than one batch more would.
@@ -67,10 +69,12 @@ class Batcher:
         languages: Sequence[str] = (),
         workers: int | None = None,
         on_batch: Callable[[int, float, float], None] = lambda size, seconds, took: None,
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         """`languages`: that may be asked for, besides the one that the model was loaded with.
 
         on_batch: is told of each batch how many went, their seconds of audio, and the seconds that it took.
+        on_loss: is told of each process that ended by itself.
 
         Raises CheckpointError and ValueError where the model has no adapter for a language, CheckpointError where its
         scores are not numbers.
@@ -109,10 +113,11 @@ class Batcher:
             cores = torch.get_num_threads()
             count = workers or min(cores, MOST)
             threads = max(1, cores // count)
-        self._workers = count
+        self._count = count
+        self._workers = [Worker(self._hear, threads, on_loss) for _ in range(count)] if threads and CAN_FORK else []
         self._threads = [
-            threading.Thread(target=self._run, args=(threads,), name=f"batches-{number}", daemon=True)
-            for number in range(count)
+            threading.Thread(target=self._run, args=(hear, threads), name=f"batches-{number}", daemon=True)
+            for number, hear in enumerate(self._workers or [self._hear] * count)
         ]
         for thread in self._threads:
             thread.start()
@@ -128,6 +133,8 @@ class Batcher:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        for worker in self._workers:
+            worker.end()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -182,7 +189,7 @@ class Batcher:
 
     # The threads
 
-    def _run(self, threads: int | None) -> None:
+    def _run(self, hear: Hear, threads: int | None) -> None:
         if threads is not None:
             import torch
 
@@ -193,7 +200,7 @@ class Batcher:
                 return
             answers: list[tuple[_Item, LogProbs | Exception]] = []
             try:
-                answers = self._compute(group)
+                answers = self._compute(group, hear)
             finally:  # before anybody is answered, who could be back at once
                 with self._changed:
                     self._running -= 1
@@ -238,7 +245,7 @@ class Batcher:
         now = time.monotonic()
         self._returns = [until for until in self._returns if until > now]
         likely = len(self._expected) + len(self._returns)
-        share = math.ceil((len(self._items) + self._computed + likely) / self._workers)
+        share = math.ceil((len(self._items) + self._computed + likely) / self._count)
         if not likely:
             return share, 0.0
         until = max(oldest.arrived, self._answered) + self._window
@@ -266,29 +273,32 @@ class Batcher:
     def _seconds(self, items: list[_Item]) -> list[float]:
         return [len(item.waveform) / self._first.sampling_rate for item in items]
 
-    def _compute(self, group: list[_Item]) -> list[tuple[_Item, LogProbs | Exception]]:
+    def _compute(self, group: list[_Item], hear: Hear) -> list[tuple[_Item, LogProbs | Exception]]:
         """The scores of each that is still wanted, or its error."""
         # A future that is cancelled now stays so; another can't be cancelled any more.
         group = [item for item in group if item.scores.set_running_or_notify_cancel()]
         if not group:
             return []
         begun = time.monotonic()
-        answers = self._attempt(group)
+        answers = self._attempt(group, hear)
         self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
         return list(zip(group, answers, strict=True))
 
-    def _attempt(self, group: list[_Item]) -> list[LogProbs | Exception]:
+    def _attempt(self, group: list[_Item], hear: Hear) -> list[LogProbs | Exception]:
         """Where a batch fails, each goes alone."""
-        transcriber = self._languages[group[0].language]
         names = " and ".join(dict.fromkeys(item.name for item in group))
         try:
-            return [*transcriber.log_probs_of([item.waveform for item in group], names)]
-        except WavConformerError as error:
+            return [*hear([item.waveform for item in group], names, group[0].language)]
+        except (WavConformerError, WorkerLost) as error:
             if len(group) == 1:
                 return [error]
-            return [answer for item in group for answer in self._attempt([item])]
+            return [answer for item in group for answer in self._attempt([item], hear)]
         except Exception as error:  # noqa: BLE001 - theirs who wait: this thread serves others
             return [error] * len(group)
+
+    def _hear(self, waveforms: Sequence[Waveform], names: str, language: str | None) -> list[LogProbs]:
+        _use(self._first, language)
+        return self._languages[language].log_probs_of(waveforms, names)
 
     def _now(self) -> str | None:
         return _language(self._first)

@@ -23,8 +23,9 @@ from wavconformer.serve.work import GLANCE, Work
 # Blocks are so long: small enough that a message is small, too.
 BLOCK_SECONDS = 2.0
 _LARGEST_MESSAGE = 16 << 20
-# A process is replaced after so many recordings, lest what FFmpeg leaks adds up.
-_RECORDINGS = 500
+# A process is replaced after so many recordings, lest what FFmpeg leaks adds up. To start one costs as much as decoding
+# some two hundred.
+_RECORDINGS = 5_000
 # So many are kept for those to come; more were wanted at once.
 _IDLE = 8
 # What of the environment it gets to see.

@@ -36,6 +36,9 @@ class Metrics:
         self.decoders = Counter(
             "wavconformer_decoders_ended", "Decoding processes that had to be ended.", registry=self.registry
         )
+        self.workers = Counter(
+            "wavconformer_workers_lost", "Processes of the model that ended by themselves.", registry=self.registry
+        )
         self.jobs = Counter("wavconformer_jobs", "Jobs that came to an end.", ["state"], registry=self.registry)
 
     def gauge(self, name: str, what: str, value: Callable[[], float]) -> None:

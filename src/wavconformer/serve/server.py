@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 import time
@@ -31,6 +32,9 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # asyncio sets it only where it knows the protocol of the listening socket. Without it the second part of an
+        # answer waits for the client to confirm the first, which on a connection that is kept takes 40 ms.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._quiet_since = time.monotonic()
         self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
 
@@ -107,6 +111,7 @@ def serve(app: FastAPI, service: Service) -> None:
     Raises OSError where the address can't be had.
     """
     sys.setswitchinterval(_TURN)
+    gc.freeze()  # what has been loaded stays: looking through it takes a tenth of a second each time
     with _listening(service.settings.host, service.settings.port) as listening:
         set_up()
         Server(app, service).run([listening])

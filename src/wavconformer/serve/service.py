@@ -65,6 +65,7 @@ class Service:
             languages=languages,
             workers=settings.workers,
             on_batch=self.metrics.heard,
+            on_loss=self.metrics.workers.inc,
         )
         # A language model's words are put in order once, which takes longer than to hear a command.
         try:
