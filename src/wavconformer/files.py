@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -239,8 +238,8 @@ def staged(folder: Path) -> Iterator[Path]:
         yield Path(temporary)
         for path in sorted(Path(temporary).iterdir()):
             target = folder / path.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)  # a folder takes the place of one as a whole
+            if path.is_dir() and target.is_dir():
+                target.replace(path.with_name(f".old-{path.name}"))  # a folder takes the place of one as a whole
             path.replace(target)
 
 
