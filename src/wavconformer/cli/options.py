@@ -74,9 +74,6 @@ BATCH_SECONDS = typer.Option(min=0.1, help="Audio that is computed at once; by d
 OUTPUT = typer.Option(help="Folder to write a file for each recording to, instead of printing.")
 RESUME = typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
 LM = typer.Option(
-    metavar="FILE", help="Language model, ARPA (see `lm build`) or a binary of KenLM's; or a checkpoint that has one."
-)
-OWN_LM = typer.Option(
     "--lm",
     metavar="FILE|none",
     help="Language model in place of the one that the checkpoint carries, if it does: ARPA (see `lm build`), a binary "
