@@ -176,7 +176,7 @@ def main() -> int:
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     arguments = parser.parse_args()
 
-    transcriber: Transcriber = load_model(arguments.model, device="cpu")
+    transcriber: Transcriber = load_model(arguments.model, device="cpu", lm=False)
     utterances = read(arguments.recordings, arguments.set)
     random = np.random.default_rng(arguments.seed)
     joined = join(utterances, arguments.minutes, random)

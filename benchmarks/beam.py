@@ -55,12 +55,17 @@ def log_probs(transcriber: wavconformer.Transcriber, path: Path) -> NDArray[np.f
         return transcriber.model(inputs.input_values).logits[0].double().log_softmax(-1).numpy()
 
 
-def decoded(
-    frames: dict[str, NDArray[np.float64]], decode: Callable[[NDArray[np.float64]], str]
-) -> tuple[dict[str, str], float]:
-    """The text of each recording, and the seconds of this process that decoding took."""
+Decode = Callable[[list[NDArray[np.float64]]], list[str]]
+
+
+def decoded(frames: dict[str, NDArray[np.float64]], decode: Decode, at_once: int) -> tuple[dict[str, str], float]:
+    """The text of each recording, so many of like length at once, and the seconds of this process that it took."""
+    names = sorted(frames, key=lambda name: len(frames[name]))
+    texts: dict[str, str] = {}
     start = time.process_time()
-    texts = {name: decode(rows) for name, rows in frames.items()}
+    for first in range(0, len(names), at_once):
+        group = names[first : first + at_once]
+        texts.update(zip(group, decode([frames[name] for name in group]), strict=True))
     return texts, time.process_time() - start
 
 
@@ -109,7 +114,7 @@ def main() -> None:
     with (arguments.recordings / "transcripts.tsv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))[: arguments.limit]
     said = {row["file"]: (row["set"], row["text"]) for row in rows}
-    transcriber = wavconformer.load_model(arguments.model, device="cpu")
+    transcriber = wavconformer.load_model(arguments.model, device="cpu", lm=False)
     frames = {name: log_probs(transcriber, arguments.recordings / name) for name in said}
     step = transcriber.model.config.hop_length / 16_000
     seconds = sum(map(len, frames.values())) * step
@@ -138,12 +143,12 @@ def main() -> None:
         transcriber.processor.tokenizer, settings=settings, count=transcriber.model.config.vocab_size
     )
 
-    def best(decoder: BeamDecoder) -> Callable[[NDArray[np.float64]], str]:
-        return lambda rows: " ".join(word.text for word in decoder(rows))
+    def best(decoder: BeamDecoder) -> Decode:
+        return lambda group: [" ".join(word.text for word in found) for found in decoder.many(group)]
 
-    def likeliest(rows: NDArray[np.float64]) -> str:
-        tokens = greedy(rows.argmax(-1), without.blank)
-        return " ".join(word.text for word in words(tokens, without.symbols, step))
+    def likeliest(group: list[NDArray[np.float64]]) -> list[str]:
+        tokens = [greedy(rows.argmax(-1), without.blank) for rows in group]
+        return [" ".join(word.text for word in words(one, without.symbols, step)) for one in tokens]
 
     counts = Counter(word for sentence in text for word in sentence)
     rare = sorted(
@@ -155,17 +160,19 @@ def main() -> None:
     random.Random(0).shuffle(others)
     hot = dict.fromkeys([*names, *others[: arguments.distractors]], arguments.hotword_weight)
     ways = {
-        "greedy": likeliest,
-        "beam": best(without),
-        "beam, hot words": best(without.using(dict.fromkeys(names, arguments.hotword_weight))),
-        "beam, LM": best(with_lm),
-        "beam, LM, hot words": best(with_lm.using(dict.fromkeys(names, arguments.hotword_weight))),
-        f"beam, LM, {len(hot)} hot words": best(with_lm.using(hot)),
+        "greedy": (likeliest, 1),
+        "beam": (best(without), 1),
+        "beam, hot words": (best(without.using(dict.fromkeys(names, arguments.hotword_weight))), 1),
+        "beam, LM": (best(with_lm), 1),
+        "beam, LM, 4 at once": (best(with_lm), 4),
+        "beam, LM, 8 at once": (best(with_lm), 8),
+        "beam, LM, hot words": (best(with_lm.using(dict.fromkeys(names, arguments.hotword_weight))), 1),
+        f"beam, LM, {len(hot)} hot words": (best(with_lm.using(hot)), 1),
     }
     print(f"{len(said)} recordings, {seconds:.0f} s; hot words: {' '.join(names)}")
     plain = None
-    for name, decode in ways.items():
-        heard, spent = decoded(frames, decode)
+    for name, (decode, at_once) in ways.items():
+        heard, spent = decoded(frames, decode, at_once)
         rates = errors(said, heard)
         plain = plain or rates
         total, found, invented = recall(set(names), said, heard)

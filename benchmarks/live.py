@@ -1,6 +1,7 @@
 """Live transcription at the pace of speech: delays, equality with offline, memory.
 
-    python -m benchmarks.live RECORDINGS [--minutes 10] [--speed 1] [--chunk 0.1] [--model MODEL] [--vad silero] …
+    python -m benchmarks.live RECORDINGS [--minutes 10] [--speed 1] [--chunk 0.1] [--model MODEL] [--lm none]
+                              [--vad silero] …
 
 RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utterances, in drawn order, are joined with
 pauses of drawn length and faint noise under all, as in `benchmarks.long`, and fed in chunks, each when its last sample
@@ -23,6 +24,7 @@ import torch
 
 from benchmarks.long import RATE, join, samples
 from wavconformer import FinalWords, PartialWords, StreamingTranscriber, Word, load_model
+from wavconformer.tasks.search import described
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=-60.0, help="level of the noise under all, in dB of full scale")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="folder or Hub repository; the shipped checkpoint by default")
+    parser.add_argument("--lm", help="none for greedy decoding, or another language model than the checkpoint's own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--partial-seconds", type=float, default=0.6)
     for name in ("window", "context", "lookahead", "pause"):
@@ -76,7 +79,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cutting = {name: value for name, value in vars(arguments).items() if name == "vad" or name.endswith("_seconds")}
-    transcriber = load_model(arguments.model, device="cpu")
+    lm = {None: True, "none": False}.get(arguments.lm, arguments.lm)
+    transcriber = load_model(arguments.model, device="cpu", lm=lm)
+    print(f"decoding: {described(transcriber.decoder)}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "joined.wav"
         utterances = join(

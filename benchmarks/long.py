@@ -5,9 +5,9 @@
 RECORDINGS is a folder with a transcripts.tsv (columns: file, text). Its utterances, in drawn order, are joined with
 pauses of drawn length, and the same faint noise lies under all. Each utterance is also cut out of that recording and
 transcribed alone, with the silence round it that a window has, so that both ways hear the same samples; and once more
-without that silence, for its WER. Word times are also compared with those of `align`, which knows the texts. Times are
-those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the peak of a process
-of its own that transcribes the file, beside one that transcribes its first minute.
+without that silence, for its WER. Decoding is greedy. Word times are also compared with those of `align`, which knows
+the texts. Times are those of the CPU (one thread), a stretch of the recording and its utterances in turn. Memory is the
+peak of a process of its own that transcribes the file, beside one that transcribes its first minute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from wavconformer import load_model
 from benchmarks.processes import peak
 torch.set_num_threads(1)
 path, model, cutting = sys.argv[1:]
-transcriber = load_model(model or None, device="cpu")
+transcriber = load_model(model or None, device="cpu", lm=False)
 for segment in transcriber.stream(path, **json.loads(cutting)):
     pass
 print(peak())
@@ -230,7 +230,7 @@ def first_minute(path: Path, target: Path) -> None:
 
 def report(folder: Path, path: Path, model: str | None, cutting: Cutting, utterances: list[Utterance]) -> None:
     torch.set_num_threads(1)
-    transcriber = load_model(model, device="cpu")
+    transcriber = load_model(model, device="cpu", lm=False)
     seconds = len(samples(path)) / RATE
     speech = sum(utterance.stop - utterance.start for utterance in utterances) / RATE
     print(f"{seconds / 60:.1f} min, {len(utterances)} utterances of {speech / 60:.1f} min; {cutting}")

@@ -203,7 +203,7 @@ def test_no_microphone_is_one_line(run, monkeypatch):
     [
         (["-", "--microphone", "Headset"], 2, "--microphone names a device"),
         (["x.raw", "--raw"], 2, "--raw reads standard input"),
-        (["-", "--alpha", "1"], 2, "give one with --lm"),
+        (["-", "--lm", "none", "--alpha", "1"], 2, "--lm none is without one"),
         (["-", "--hotword", "A=B"], 2, "is not TEXT or TEXT=WEIGHT"),
         (["-", "--sample-format", "mp3"], 2, "mp3"),
         (["missing.raw"], 1, "missing.raw"),

@@ -256,6 +256,14 @@ def test_staged_files_take_their_places_together(tmp_path):
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "new", "b": "new", "kept": "old"}
 
 
+def test_a_staged_folder_takes_the_place_of_one_as_a_whole(tmp_path):
+    for text, name in (("old", "a"), ("new", "b")):
+        with staged(tmp_path) as unfinished:
+            write_text(unfinished / "inner" / name, text)
+    assert [path.name for path in tmp_path.iterdir()] == ["inner"]
+    assert {path.name: path.read_text() for path in (tmp_path / "inner").iterdir()} == {"b": "new"}
+
+
 def test_staged_files_vanish_where_one_fails(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(OSError, match="disk full"), staged(tmp_path) as unfinished:

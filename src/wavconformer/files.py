@@ -237,7 +237,10 @@ def staged(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=folder) as temporary:
         yield Path(temporary)
         for path in sorted(Path(temporary).iterdir()):
-            path.replace(folder / path.name)
+            target = folder / path.name
+            if path.is_dir() and target.is_dir():
+                target.replace(path.with_name(f".old-{path.name}"))  # a folder takes the place of one as a whole
+            path.replace(target)
 
 
 def _umask() -> int:

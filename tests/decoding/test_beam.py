@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavconformer.decoding.beam import BeamDecoder, BeamSettings, is_of_letters
+from wavconformer.decoding.decoder import ManyDecoder, decode_all
 from wavconformer.decoding.greedy import greedy
 from wavconformer.decoding.words import words
 from wavconformer.errors import DataError
+from wavconformer.lm.arpa import write_arpa
+from wavconformer.lm.kenlm import KenlmModel
 from wavconformer.lm.kneser_ney import estimate
 
 SYMBOLS = [None, " ", "A", "B"]
@@ -355,3 +358,73 @@ def test_the_likeliest_token_is_tried_however_unlikely():
     log_probs[0, 5] = -8.0
     (best,) = BeamDecoder(symbols, 0).hypotheses(log_probs)
     assert best.text == "D"
+
+
+def kinds(lm, letters) -> dict[str, BeamDecoder]:
+    narrow = BeamSettings(4, beam_prune_logp=-6, token_min_logp=-3)
+    pieces = [None, " ", "A", "AB"]
+    return {
+        "words": BeamDecoder(SYMBOLS, 0, lm, seconds_per_frame=0.02),
+        "words, narrow": BeamDecoder(SYMBOLS, 0, lm, settings=narrow),
+        "words, alone": BeamDecoder(SYMBOLS, 0, lm, settings=BeamSettings(1)),
+        "words, closed": BeamDecoder(SYMBOLS, 0, lm, settings=BeamSettings(20, unk_score_offset=-math.inf)),
+        "words, hot": BeamDecoder(SYMBOLS, 0, lm, hotwords={"AB": 3.0, "BA A": 2.0, "AAA": -1.0}, settings=narrow),
+        "pieces": BeamDecoder(pieces, 0, lm, settings=narrow),
+        "letters": BeamDecoder(SYMBOLS, 0, letters, settings=narrow),
+        "letters, no space": BeamDecoder([None, "A", "B", None], 0, letters, settings=narrow),
+        "lexicon": BeamDecoder(SYMBOLS, 0, lexicon=["AB", "BA"], hotwords=["B"], settings=narrow),
+        "nothing": BeamDecoder(SYMBOLS, 0, settings=narrow),
+        "hot": BeamDecoder([None, "A", "B", "C"], 0, hotwords={"AB": 3.0}, settings=narrow),
+    }
+
+
+def some(rng: np.random.Generator, count: int, *, rounded: bool) -> list[np.ndarray]:
+    """Recordings of any lengths, some of their frames sure of the blank; `rounded` ones have many ties."""
+    found = []
+    for _ in range(count):
+        frames = int(rng.choice([0, 1, 2, 5, 12, 30, 60]))
+        rows = rng.normal(0, 2.5, (frames, 4))
+        rows[rng.random(frames) < 0.4, 0] += 12
+        rows = np.round(rows / 2) * 2 if rounded else rows
+        found.append(normal(rows) if frames else rows)
+    return found
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_in_company_each_has_what_it_has_alone(lm, letters, rounded):
+    rng = np.random.default_rng(7)
+    for name, decoder in kinds(lm, letters).items():
+        for count in (1, 2, 3, 5, 8):
+            recordings = some(rng, count, rounded=rounded)
+            alone = [decoder.hypotheses(rows) for rows in recordings]
+            assert decoder.hypotheses_of(recordings) == alone, name
+            assert decoder.many(recordings) == [found[0].words for found in alone], name
+            assert decoder.hypotheses_of(recordings, 4) == [decoder.hypotheses(rows, 4) for rows in recordings], name
+
+
+def test_in_company_with_a_binary_language_model(tmp_path, lm):
+    pytest.importorskip("kenlm")
+    write_arpa(lm, tmp_path / "lm.arpa")
+    decoder = BeamDecoder(SYMBOLS, 0, KenlmModel(tmp_path / "lm.arpa", lm.words), settings=BeamSettings(10))
+    recordings = some(np.random.default_rng(1), 6, rounded=False)
+    assert decoder.hypotheses_of(recordings) == [decoder.hypotheses(rows) for rows in recordings]
+
+
+def test_in_company_a_quiet_recording_is_pruned_as_alone():
+    """Nothing is dropped in a frame in which no token is tried, whatever others try."""
+    rng = np.random.default_rng(3)
+    decoder = BeamDecoder(SYMBOLS, 0, settings=BeamSettings(50, beam_prune_logp=-1.5, token_min_logp=-0.9))
+    recordings = [normal(rng.normal([0.5, 0, 0, 0], 0.5, (20, 4))) for _ in range(20)]
+    assert decoder.hypotheses_of(recordings, 50) == [decoder.hypotheses(rows, 50) for rows in recordings]
+
+
+def test_in_company_with_none():
+    assert BeamDecoder(SYMBOLS, 0).many([]) == []
+
+
+def test_a_decoder_of_ones_own_is_called_for_each():
+    decoder = BeamDecoder(SYMBOLS, 0)
+    recordings = some(np.random.default_rng(0), 4, rounded=False)
+    assert isinstance(decoder, ManyDecoder)
+    assert decode_all(lambda rows, first_frame=0: decoder(rows, first_frame), recordings) == decoder.many(recordings)
+    assert decode_all(decoder, recordings) == decoder.many(recordings)

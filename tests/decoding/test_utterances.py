@@ -108,5 +108,5 @@ def test_a_language_model_goes_on_where_it_was(unit):
             written = [letter for word in before for letter in (*word, "|")]
             scores = {letter: score([*written, letter, "</s>"]) for letter in "AB"}
         assert found == max(scores, key=lambda letter: scores[letter])
-    first, last = (decoder._search(doubtful, 1, 0, (), is_last)[0] for is_last in (False, True))
+    first, last = (decoder._search([doubtful], 1, is_last=is_last)[0][0] for is_last in (False, True))
     assert first.lm != last.lm

@@ -120,8 +120,16 @@ def test_a_language_model_and_hot_words_search_as_transcribe_does(run, sample_te
     lines = [f"{path}\t{text}" for path, text in sample_texts.items()]
     (tmp_path / "data.tsv").write_text("\n".join(["audio\ttext", *lines]))
     arguments = ("--model", hesitant, "--data", tmp_path / "data.tsv", "--output", tmp_path / "out", "--device", "cpu")
-    assert run(*arguments)[0] == 0
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "decoding: greedy" in out
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["decoding"] == "greedy"
     greedy = words_of(tmp_path / "out")["wer"]["errors"]
+    code, out, _ = run(*arguments, "--lm", "tiny-en")
+    assert code == 0
+    named = "language model tiny-en/language_model/lm.arpa.gz, alpha 0.7, beta 1.5"
+    assert named in " ".join(out.split())
+    assert f"Decoding: beam search of width 100, {named}." in Page(tmp_path / "out" / "report.html").text
     assert run(*arguments, "--lm", "tiny-en")[0] == 0  # what was found greedily isn't taken for this
     assert words_of(tmp_path / "out")["wer"]["errors"] < greedy
     journal = tmp_path / "out" / "hypotheses.jsonl"
@@ -133,10 +141,18 @@ def test_a_language_model_and_hot_words_search_as_transcribe_does(run, sample_te
     assert len(journal.read_text().splitlines()) == 18
 
 
+def test_what_a_checkpoint_decodes_with_is_not_taken_for_greedy(run, manifest, tmp_path):
+    arguments = ("--model", "tiny-en", "--data", manifest, "--output", tmp_path / "out", "--device", "cpu")
+    journal = tmp_path / "out" / "hypotheses.jsonl"
+    for lines, more in ((6, ()), (12, ("--lm", "none")), (12, ("--lm", "tiny-en")), (12, ("--lm", "none"))):
+        assert run(*arguments, *more)[0] == 0
+        assert len(journal.read_text().splitlines()) == lines, more
+
+
 def test_a_search_is_for_words(run, checkpoints, manifest):
     code, _, err = run("--model", checkpoints["classes"], "--data", manifest, "--lm", "tiny-en")
     assert code == 1 and "isn't searched for words: leave the language model and hot words out" in err
-    assert run("--model", "tiny-en", "--data", manifest, "--alpha", "1")[0] == 2
+    assert run("--model", "tiny-en", "--data", manifest, "--lm", "none", "--alpha", "1")[0] == 2
 
 
 def test_an_interruption_keeps_what_is_done(run, manifest, tmp_path, monkeypatch):
@@ -462,7 +478,7 @@ def test_runs_of_speech_become_turns(checkpoints):
     turns = [
         [round(end * runner.model.config.hop_length / 16_000, 3) for end in turn] for turn in ((0, 2), (3, 4), (1, 4))
     ]
-    assert runner._read(active, silent=False) == [[*turns[0], 0], [*turns[1], 0], [*turns[2], 1]]
+    assert runner._read(active) == [[*turns[0], 0], [*turns[1], 0], [*turns[2], 1]]
 
 
 def test_a_trial_of_an_unknown_recording(manifest, checkpoints, tmp_path):

@@ -113,6 +113,7 @@ def test_ngrams_without_their_ends_among_the_shorter_ones(tmp_path):
         ("ngram 1=4", f"ngram 1={10**15}", "says that it has 1,000,000,000,000,000 1-grams"),
         ("ngram 2=2", f"ngram 2={10**30}", "for which there isn't memory enough"),
         ("\n\\end\\\n", "", "breaks off behind line 15"),
+        ("-0.25\tÄpfel b\n\n\\end\\\n", "", "breaks off behind line 14"),
     ],
 )
 def test_what_is_no_arpa_is_refused_with_its_line(tmp_path, old, new, message):

@@ -153,7 +153,7 @@ def test_a_fault_of_ours_is_told_without_its_innards(server, sample, monkeypatch
     def fail(*arguments):
         raise RuntimeError("a secret path")
 
-    monkeypatch.setattr(server.service.batcher, "scores", fail)
+    monkeypatch.setattr(server.service.batcher, "words", fail)
     answer = server.post(PATH, sample, model="tiny-en")
     assert code_of(answer) == (500, "internal_error")
     assert "secret" not in answer.text

@@ -26,14 +26,14 @@ def gate():
     opened = threading.Event()
 
     def guard(server):
-        scores = server.service.batcher.scores
+        words = server.service.batcher.words
 
         def gated(waveforms, name, language, work):
             while not opened.wait(0.01):
                 work.check()
-            return scores(waveforms, name, language, work)
+            return words(waveforms, name, language, work)
 
-        server.service.batcher.scores = gated
+        server.service.batcher.words = gated
         return opened
 
     yield guard
@@ -219,7 +219,7 @@ def test_a_server_that_stops_lets_requests_finish_and_ends_those_that_don_t(star
         opened.set()
         assert answer.result().status_code == 200
     with ThreadPoolExecutor(2) as pool, start(grace_seconds=2.1) as server:
-        server.service.batcher.scores = lambda waveforms, name, language, work: [
+        server.service.batcher.words = lambda waveforms, name, language, work: [
             time.sleep(0.01) or work.check() for _ in range(10_000)
         ]
         answer = pool.submit(server.post, PATH, sample, model="tiny-en")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from wavconformer import CheckpointError, WavConformerError
 from wavconformer.checkpoint import onnx_export, onnx_graph
 from wavconformer.checkpoint.models import MAIN_OUTPUT
 from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.files import ASSETS
 from wavconformer.tasks import export as exporting
 from wavconformer.tasks.export import export
 
@@ -56,7 +59,11 @@ def test_graphs_of_all_models_agree_at_unseen_sizes(name, positions, norm, kerne
 
 def test_the_folder_is_whole(exported):
     names = {path.name for path in exported.folder.iterdir()}
-    assert names == {"model.onnx", "config.json", "processor_config.json", "tokenizer_config.json", "vocab.json"}
+    files = {"model.onnx", "config.json", "processor_config.json", "tokenizer_config.json", "vocab.json"}
+    assert names == {*files, "language_model"}
+    own = ASSETS / "tiny-en" / "language_model"
+    copied = {path.name: path.read_bytes() for path in (exported.folder / "language_model").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in own.iterdir()}
     assert exported.megabytes == pytest.approx((exported.folder / "model.onnx").stat().st_size / 2**20)
 
 
@@ -126,7 +133,7 @@ def test_missing_packages_are_named(monkeypatch, reader):
 def test_broken_and_foreign_graphs(exported, tmp_path):
     import onnx
 
-    for path in exported.folder.iterdir():
+    for path in filter(Path.is_file, exported.folder.iterdir()):
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 100_000 if path.suffix == ".onnx" else None])
     with pytest.raises(CheckpointError, match="is no graph that ONNX Runtime can run"):
         OnnxModel.from_pretrained(tmp_path)
@@ -167,8 +174,7 @@ def test_engines(exported, tmp_path):
         wavconformer.load_model(engine="tensorrt")
     with pytest.raises(CheckpointError, match=r"holds no model\.onnx"):
         wavconformer.load_model(engine="onnx")
-    for path in exported.folder.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(exported.folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["Wav2Vec2ConformerModel"]}))
     with pytest.raises(CheckpointError, match="is a graph of a Wav2Vec2ConformerModel: it can't transcribe"):

@@ -28,11 +28,12 @@ def test_text_is_that_of_the_oracle(transcriber, sample_texts):
     folder = ASSETS / "tiny-en"
     model = transformers.Wav2Vec2ConformerForCTC.from_pretrained(folder, dtype=torch.float32).eval()
     processor = transformers.Wav2Vec2Processor.from_pretrained(folder)
+    greedy = wavconformer.Transcriber(transcriber.model, transcriber.processor)
     for path in sample_texts:
         inputs = processor(load_audio(path), sampling_rate=16_000, return_tensors="pt")
         with torch.no_grad():
             ids = model(inputs.input_values).logits.argmax(-1)
-        assert transcriber(path).text == processor.batch_decode(ids)[0]
+        assert greedy(path).text == processor.batch_decode(ids)[0]
 
 
 def test_words_have_times_in_order(transcriber, sample):

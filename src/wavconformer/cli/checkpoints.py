@@ -25,11 +25,10 @@ class Graph(str, Enum):
 @app.command()
 def demo() -> None:
     """Transcribe the sample recordings that ship with the package, by the model and the language model beside them."""
-    from wavconformer.files import DEFAULT_MODEL, samples
+    from wavconformer.files import samples
     from wavconformer.tasks.transcribe import load_model
 
     transcriber = load_model()
-    transcriber.decoder = transcriber.beam_decoder(DEFAULT_MODEL)
     for path in samples():
         typer.echo(f"{path.name:14} {transcriber(path).text}")
 

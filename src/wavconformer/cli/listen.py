@@ -35,7 +35,6 @@ from wavconformer.cli.options import (
     Vad,
     loaded,
     search_of,
-    use_decoder,
 )
 from wavconformer.cli.terminal import complain, warn
 from wavconformer.errors import AudioError
@@ -140,8 +139,7 @@ def listen(
             opened = Microphone(name, rate)
             stack.callback(opened.close)
             chunks, actual_rate = _recorded(opened), opened.rate
-        transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-        use_decoder(transcriber, search)
+        transcriber = loaded(model, device, target_lang, quantization, engine, threads, search)
         from wavconformer.tasks.streaming import StreamingTranscriber
 
         live = StreamingTranscriber(

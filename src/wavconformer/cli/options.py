@@ -74,7 +74,10 @@ BATCH_SECONDS = typer.Option(min=0.1, help="Audio that is computed at once; by d
 OUTPUT = typer.Option(help="Folder to write a file for each recording to, instead of printing.")
 RESUME = typer.Option("--resume", help="With --output: leave out the recordings whose file is there already.")
 LM = typer.Option(
-    metavar="FILE", help="Language model, ARPA (see `lm build`) or a binary of KenLM's; or a checkpoint that has one."
+    "--lm",
+    metavar="FILE|none",
+    help="Language model in place of the one that the checkpoint carries, if it does: ARPA (see `lm build`), a binary "
+    "of KenLM's, or a checkpoint that has one. 'none': without any, greedy decoding.",
 )
 ALPHA = typer.Option(help="Weight of the language model, by default 0.5, or what a checkpoint has.")
 BETA = typer.Option(help="Bonus of each word with a language model, by default 1.5, or what a checkpoint has.")
@@ -89,12 +92,13 @@ def loaded(
     quantization: Quantization | None,
     engine: Engine | None,
     threads: int | None,
+    search: Search | None = None,
 ) -> Transcriber:
-    """The model that these options name."""
-    from wavconformer.tasks.transcribe import load_model
+    """The model that these options name. search: how it finds words, by `search_of`; None decodes greedily."""
+    from wavconformer.tasks.search import Search
 
     with status(f"loading {model or 'the shipped model'}"):
-        return load_model(
+        return (search or Search(lm=False)).load(
             model,
             device=device,
             quantization=None if quantization is None else quantization.value,
@@ -114,24 +118,17 @@ def use_threads(threads: int | None) -> None:
 
 def search_of(
     lm: Path | None, alpha: float | None, beta: float | None, beam: int | None, hotword: list[str] | None
-) -> Search | None:
-    """The search that these options ask for; None for greedy decoding. Complains of what doesn't go together."""
+) -> Search:
+    """The search that these options ask for. Complains of what doesn't go together."""
     from wavconformer.tasks.search import Search
 
-    if lm is None and not (alpha is None and beta is None):
-        raise typer.BadParameter("--alpha and --beta weigh a language model: give one with --lm.")
-    weights = _weights(hotword or [])
-    if lm is None and beam is None and not weights:
-        return None
+    own: Path | bool = True if lm is None else lm
+    if str(lm) == "none":
+        own = False
+        if not (alpha is None and beta is None):
+            raise typer.BadParameter("--alpha and --beta weigh a language model, and --lm none is without one.")
     given = {"alpha": alpha, "beta": beta, "beam_width": beam}
-    return Search(lm, weights, {name: value for name, value in given.items() if value is not None})
-
-
-def use_decoder(transcriber: Transcriber, search: Search | None) -> None:
-    """Gives the transcriber the decoder that was asked for."""
-    if search is not None:
-        with status(f"reading {search.lm or 'hot words'}"):
-            transcriber.decoder = search.decoder(transcriber)
+    return Search(own, _weights(hotword or []), {name: value for name, value in given.items() if value is not None})
 
 
 def _weights(options: list[str]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from wavconformer.cli.options import (
     Engine,
     Quantization,
     loaded,
+    search_of,
 )
 from wavconformer.cli.terminal import status
 from wavconformer.errors import WavConformerError
@@ -118,17 +119,11 @@ def serve(
             f"At {host} other machines reach the server: give --api-key-file, or --no-api-key to let anybody in."
         )
     models = dict(_named_model(text) for text in task or ())
-    transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    language_model = beam = None
-    if lm is not None:
-        from wavconformer.decoding.processor_with_lm import find_language_model
-
-        with status(f"reading {lm}"):
-            language_model, beam = find_language_model(lm)
+    transcriber = loaded(
+        model, device, target_lang, quantization, engine, threads, search_of(lm, None, None, None, None)
+    )
     with status("making ready"):
-        service = Service(
-            transcriber, settings, languages=tuple(language or ()), lm=language_model, beam=beam, models=models
-        )
+        service = Service(transcriber, settings, languages=tuple(language or ()), models=models)
     run(create_app(service), service)
 
 

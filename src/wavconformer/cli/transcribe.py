@@ -32,7 +32,6 @@ from wavconformer.cli.options import (
     Vad,
     loaded,
     search_of,
-    use_decoder,
 )
 from wavconformer.cli.outputs import output_files
 from wavconformer.cli.terminal import Unwatched, complain, err, progress_bar, warn
@@ -115,8 +114,7 @@ def transcribe(
     search = search_of(lm, alpha, beta, beam, hotword)
     from wavconformer.tasks.transcribe import Transcript
 
-    transcriber = loaded(model, device, target_lang, quantization, engine, threads)
-    use_decoder(transcriber, search)
+    transcriber = loaded(model, device, target_lang, quantization, engine, threads, search)
     cutting: dict[str, Any] = {
         "window_seconds": window_seconds,
         "context_seconds": context_seconds,

@@ -144,7 +144,9 @@ class BeamDecoder:
         """The same decoder with other settings (names of `BeamSettings`), or other hot words; quickly made."""
         other = object.__new__(BeamDecoder)
         other.__dict__.update(self.__dict__)
-        other.settings = replace(self.settings, **changes)
+        if changes:
+            other.settings = replace(self.settings, **changes)
+            other._weigh_words()
         if hotwords is not None:
             other.hotwords = HotWords(_weights(hotwords), self.symbols)
         return other
@@ -152,6 +154,14 @@ class BeamDecoder:
     def __call__(self, log_probs: NDArray[np.floating[Any]], first_frame: int = 0) -> tuple[Word, ...]:
         """The words of the best text of a stretch of speech; arguments and errors as those of `hypotheses`."""
         return self.hypotheses(log_probs, first_frame=first_frame)[0].words
+
+    def many(self, log_probs: Sequence[NDArray[np.floating[Any]]]) -> list[tuple[Word, ...]]:
+        """The words of the best text of each of some recordings, to the last bit those that each has alone.
+
+        They are searched side by side, which takes far less time than one after the other. log_probs: (T, V) each, of
+        any lengths. Raises as `hypotheses` does.
+        """
+        return [found[0].words for found in self.hypotheses_of(log_probs)]
 
     def part(
         self,
@@ -162,7 +172,7 @@ class BeamDecoder:
         is_last: bool = True,
     ) -> tuple[Word, ...]:
         """Those of a part of a sentence: the language model goes on after the words `before`, hot words begin anew."""
-        return self._search(log_probs, 1, first_frame, before, is_last)[0].words
+        return self._search([log_probs], 1, first_frame, before, is_last=is_last)[0][0].words
 
     def hypotheses(
         self, log_probs: NDArray[np.floating[Any]], n_best: int = 1, first_frame: int = 0
@@ -174,16 +184,41 @@ class BeamDecoder:
 
         Raises ValueError for another shape, for NaN, and where n_best isn't positive.
         """
-        return self._search(log_probs, n_best, first_frame, (), is_last=True)
+        return self._search([log_probs], n_best, first_frame)[0]
+
+    def hypotheses_of(self, log_probs: Sequence[NDArray[np.floating[Any]]], n_best: int = 1) -> list[list[Hypothesis]]:
+        """What `hypotheses` gives for each of some recordings, which are searched side by side."""
+        return self._search(log_probs, n_best)
 
     def _search(
         self,
-        log_probs: NDArray[np.floating[Any]],
+        log_probs: Sequence[NDArray[np.floating[Any]]],
         n_best: int,
-        first_frame: int,
-        before: Sequence[str],
-        is_last: bool,
-    ) -> list[Hypothesis]:
+        first_frame: int = 0,
+        before: Sequence[str] = (),
+        *,
+        is_last: bool = True,
+    ) -> list[list[Hypothesis]]:
+        if n_best < 1:
+            raise ValueError(f"n_best is {n_best}, but must be at least 1.")
+        recordings = [self._frames(rows) for rows in log_probs]
+        if not recordings:
+            return []
+        order = sorted(range(len(recordings)), key=lambda number: -len(recordings[number]))
+        search = _Search(
+            self,
+            [recordings[number] for number in order],
+            recombines=self.lm is not None and n_best == 1,
+            before=before,
+            is_last=is_last,
+        )
+        found = dict(zip(order, search.run(n_best), strict=True))
+        return [
+            [self._hypothesis(frames, first_frame, *one) for one in found[number]]
+            for number, frames in enumerate(recordings)
+        ]
+
+    def _frames(self, log_probs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         frames: NDArray[np.float64] = np.array(log_probs, np.float64)
         if frames.ndim != 2 or frames.shape[1] != len(self.symbols):
             raise ValueError(
@@ -191,17 +226,12 @@ class BeamDecoder:
             )
         if np.isnan(frames).any():
             raise ValueError("The log probabilities hold NaN.")
-        if n_best < 1:
-            raise ValueError(f"n_best is {n_best}, but must be at least 1.")
         if self._silent:
             # What leaves nothing in the text parts repeated letters just as the blank does.
             alike = [self.blank, *self._silent]
             frames[:, self.blank] = np.logaddexp.reduce(frames[:, alike], axis=1)
             frames[:, self._silent] = -np.inf
-        search = _Search(self, recombines=self.lm is not None and n_best == 1, before=before, is_last=is_last)
-        for row in frames:
-            search.advance(row)
-        return [self._hypothesis(frames, first_frame, *found) for found in search.finish(n_best)]
+        return frames
 
     def _hypothesis(
         self,
@@ -248,6 +278,15 @@ class BeamDecoder:
         ahead = lexicon.best_below(best)
         ahead[ROOT] = 0.0
         self._ahead = np.append(ahead, self._logp_of_unknown)
+        self._weigh_words()
+
+    def _weigh_words(self) -> None:
+        """What stands for the rest of a word, at each node, and outside the lexicon for hot words and all others."""
+        if self.lexicon is None:
+            return
+        self._lent = self.settings.alpha * LN10 * self._ahead
+        self._lent_to_hot = self.settings.alpha * LN10 * max(self._logp_of_unknown, self._rarest)
+        self._lent[OUTSIDE] += self.settings.unknown_cost
 
 
 def is_of_letters(lm: LanguageModel) -> bool:
@@ -265,50 +304,64 @@ def _weights(hotwords: Mapping[str, float] | Iterable[str] | None) -> Mapping[st
     return hotwords if isinstance(hotwords, Mapping) else dict.fromkeys(hotwords or (), HOTWORD_WEIGHT)
 
 
-# Of each prefix: the one before, and its last token; state: the language model's, before the word that is being
-# spelled; node: of the lexicon, and hot: of the hot words, for that word; lm, bonus: what is settled for good; lent:
-# what stands for the rest of the word; gain, after: what the word adds if it ends here, and the state then.
-_PREFIX = np.dtype(
-    [
-        ("parent", np.int64),
-        ("token", np.int64),
-        ("state", np.int64),
-        ("node", np.int64),
-        ("hot", np.int64),
-        ("lm", np.float64),
-        ("bonus", np.float64),
-        ("lent", np.float64),
-        ("gain", np.float64),
-        ("after", np.int64),
-    ]
-)
+# Of each text in the beams, in whole numbers: whose it is, the recording's; its last token; state: the language
+# model's, before the word that is being spelled; node: of the lexicon, and hot: of the hot words, for that word; after:
+# the language model's state if the recording ends here; its own number, and that of the text without the last token.
+_WHOSE, _LAST, _STATE, _NODE, _HOT, _AFTER, _NUMBER, _PARENT = range(8)
+_FUTURE = slice(_WHOSE, _HOT + 1)
+"""All that what follows depends on."""
+
+# And in logarithms: of the probability of all paths that read as the text and end in the blank, or in its last token,
+# and of both together; lm, bonus: what language model and hot words have settled for good; own: these with what stands
+# for the rest of the word; done: lm if the recording ends here, NaN as long as nobody has asked.
+_BLANK, _TOKEN, _TOTAL, _LM, _BONUS, _OWN, _DONE = range(7)
+
+_Found = tuple[NDArray[np.int64], float, float, float]
+"""The tokens (L,) of a text, and its acoustic, language model and hot word scores."""
 
 
 class _Search:
-    """One recording's. Beams are prefixes, texts so far; those that are equal are one, whatever their paths.
+    """Some recordings', side by side in the same arrays, none of which knows of another.
 
-    _beams: (W,), numbers of prefixes. _blank, _token: (W,), ln of the probability of all paths that read as the prefix
-    and end in the blank, or in its last token. A recording begins as if after the delimiter, and the delimiter after a
-    delimiter leaves the text as it is.
+    Beams are prefixes, texts so far; those of a recording that are equal are one, whatever their paths. A recording
+    begins as if after the delimiter, and the delimiter after a delimiter leaves the text as it is.
+
+    _numbers: (8, W), _logs: (7, W), of the beams of all recordings that go on, as named above.
     """
 
-    def __init__(self, decoder: BeamDecoder, *, recombines: bool, before: Sequence[str], is_last: bool) -> None:
+    def __init__(
+        self,
+        decoder: BeamDecoder,
+        recordings: Sequence[NDArray[np.float64]],
+        *,
+        recombines: bool,
+        before: Sequence[str] = (),
+        is_last: bool = True,
+    ) -> None:
+        """recordings: log probabilities (T, V), the longest first."""
         self._decoder = decoder
         self._recombines = recombines
         self._settings = decoder.settings
         self._is_last = is_last
         self._scorer: Scorer | None = None if decoder.lm is None else decoder.lm.scorer()
         self._delimiter = -1 if decoder.delimiter is None else decoder.delimiter
-        self._table = np.zeros(1024, _PREFIX)
-        self._table[0] = (-1, self._delimiter, 0, ROOT, 0, 0.0, 0.0, 0.0, math.nan, 0)
+        self._lengths = [len(frames) for frames in recordings]
+        self._tries = _Tries(recordings, decoder.blank, self._delimiter, self._settings.token_min_logp)
+        count = len(recordings)
+        self._numbers = np.zeros((8, count), np.int64)
+        self._numbers[_WHOSE] = self._numbers[_NUMBER] = np.arange(count)
+        # Without a delimiter as if after the blank, by which no text grows.
+        self._numbers[_LAST] = decoder.blank if decoder.delimiter is None else decoder.delimiter
         if self._scorer is not None:
-            self._table[0]["state"] = self._state_after(self._scorer, before)
-        self._count = 1
+            self._numbers[_STATE] = self._numbers[_AFTER] = self._state_after(self._scorer, before)
+        self._numbers[_NODE] = ROOT
+        self._numbers[_PARENT] = -1
+        self._logs = np.zeros((7, count))
+        self._logs[_TOKEN] = -np.inf
+        self._parents, self._tokens = [-1] * count, [-1] * count  # of each text that was ever in a beam, by number
         self._children: dict[int, int] = {}
-        self._places = np.full(1025, -1)  # of each prefix in the beam; the last is of the root's parent
-        self._places[0] = 0
-        self._beams = np.zeros(1, np.int64)
-        self._blank, self._token = np.zeros(1), np.full(1, -np.inf)
+        self._places = np.full(1024 + count, -1)  # in the beams, of each text; the last is of what the roots grew from
+        self._places[:count] = np.arange(count)
 
     def _state_after(self, scorer: Scorer, before: Sequence[str]) -> int:
         """The language model's state after these words of the sentence, or at its begin."""
@@ -325,178 +378,261 @@ class _Search:
             state = int(scorer.score(np.array([state]), np.array([number]))[1][0])
         return state
 
-    def advance(self, row: NDArray[np.float64]) -> None:
-        """Goes on by one frame of log probabilities (V,)."""
-        decoder, settings = self._decoder, self._settings
-        beams = self._table[self._beams]
-        last = beams["token"]
-        total = np.logaddexp(self._blank, self._token)
+    def run(self, n_best: int) -> list[list[_Found]]:
+        """Of each recording the best texts."""
+        found: list[list[_Found]] = []
+        live = len(self._lengths)
+        for frame in range(self._lengths[0] if live else 0):
+            while self._lengths[live - 1] == frame:
+                live -= 1
+                found.append(self._finish(live, n_best))
+            self._advance(frame, live)
+        found += [self._finish(recording, n_best) for recording in range(live - 1, -1, -1)]
+        return found[::-1]
+
+    def _advance(self, frame: int, live: int) -> None:
+        """Goes on by one frame of the recordings before `live`."""
+        settings, tries, numbers, logs = self._settings, self._tries, self._numbers, self._logs
+        whose, last = numbers[_WHOSE], numbers[_LAST]
+        blank, token, total = logs[_BLANK], logs[_TOKEN], logs[_TOTAL]
+        parted = last == self._delimiter
         # Paths on which the text stays.
-        blank = total + row[decoder.blank]
-        with_last = np.where(last == -1, -np.inf, row[last])
-        token = np.where(last == self._delimiter, total, self._token) + with_last
-        candidates = np.flatnonzero(row > settings.token_min_logp)
-        top = int(row.argmax())
-        if row[top] <= settings.token_min_logp:
-            candidates = np.array([top])
-        candidates = candidates[candidates != decoder.blank]
-        if not len(candidates):
-            self._blank, self._token = blank, token
+        rows = tries.starts[whose] + frame
+        token = np.where(parted, total, token) + tries.frames[rows, last]
+        still = total + tries.frames[rows, self._decoder.blank]
+        first, after = tries.bounds[frame], tries.bounds[frame + 1]
+        candidates = tries.tokens[first:after]
+        count = len(candidates) - 1
+        if not count:
+            logs[_BLANK], logs[_TOKEN] = still, token
+            np.logaddexp(still, token, out=total)
             return
-        # Paths on which it grows: (W, K).
-        grown = np.where(candidates == last[:, None], self._blank[:, None], total[:, None]) + row[candidates]
-        grown[(candidates == self._delimiter) & (last[:, None] == self._delimiter)] = -np.inf
+        # Paths on which it grows: (K + 1, W), the last of nothing.
+        grown = np.where(candidates[:, None] == last, blank, total)
+        grown += tries.logs[first:after].take(whose, axis=1)
+        delimiter = tries.delimiters[frame]
+        if delimiter >= 0:
+            grown[delimiter, parted] = -np.inf
         # Where it grows to one that is in the beam already, the two are one.
-        column = np.full(len(row), -1)
-        column[candidates] = np.arange(len(candidates))
-        above = self._places[beams["parent"]]
-        met = np.flatnonzero((above >= 0) & (column[last] >= 0))
+        above = self._places[numbers[_PARENT]]
+        met = (above >= 0).nonzero()[0]
         if len(met):
-            from_, by = above[met], column[last[met]]
-            token[met] = np.logaddexp(token[met], grown[from_, by])
-            grown[from_, by] = -np.inf
-        staying = np.logaddexp(blank, token) + beams["lm"] + beams["bonus"] + beams["lent"]
+            by, from_ = tries.columns[frame][last[met]], above[met]
+            token[met] = np.logaddexp(token[met], grown[by, from_])
+            grown[by, from_] = -np.inf
+        logs[_BLANK], logs[_TOKEN] = still, token
+        np.logaddexp(still, token, out=total)
 
-        origin, by = np.nonzero(grown > -np.inf)
-        new = self._grown(self._beams[origin], beams[origin], candidates[by])
-        ways = grown[origin, by]
-        scores = np.concatenate((staying, ways + new["lm"] + new["bonus"] + new["lent"]))
-        kept = np.flatnonzero(scores >= scores.max() + settings.beam_prune_logp)
-        if self._recombines:
-            kept = kept[self._best_of_like_future(np.concatenate((beams, new))[kept], scores[kept])]
+        by, origin = (grown > -np.inf).nonzero()
+        size = numbers.shape[1]
+        if len(by):
+            new = self._grown(origin, candidates[by], grown[by, origin], by == delimiter)
+            numbers = np.concatenate((numbers, new[0]), axis=1)
+            logs = np.concatenate((logs, new[1]), axis=1)
+            whose = numbers[_WHOSE]
+        scores = logs[_TOTAL] + logs[_OWN]
+        least: NDArray[np.float64] | float
+        if live == 1:
+            least = float(scores.max()) + settings.beam_prune_logp
+        else:
+            best = np.full(live, -np.inf)
+            np.maximum.at(best, whose, scores)
+            if not tries.is_busy[frame]:
+                # Where nothing grows nothing is dropped: a recording does as it does alone.
+                best[~tries.grows[frame, :live]] = -np.inf
+            least = (best + settings.beam_prune_logp)[whose]
+        kept = (scores >= least).nonzero()[0]
+        if self._recombines and len(kept) > 1 and kept[-1] >= size:
+            kept = kept[self._best_of_like_future(numbers[_FUTURE, kept], scores[kept])]
         if len(kept) > settings.beam_width:
-            best = np.argpartition(-scores[kept], settings.beam_width - 1)[: settings.beam_width]
-            kept = kept[best]
-        stays, grows = kept[kept < len(staying)], kept[kept >= len(staying)] - len(staying)
-        self._places[self._beams] = -1
-        self._beams = np.concatenate((self._beams[stays], self._numbered(new[grows])))
-        self._places[self._beams] = np.arange(len(self._beams))
-        self._blank = np.concatenate((blank[stays], np.full(len(grows), -np.inf)))
-        self._token = np.concatenate((token[stays], ways[grows]))
+            kept = kept[self._first(whose[kept], scores[kept], live)]
+        self._places[self._numbers[_NUMBER]] = -1
+        self._numbers, self._logs = numbers.take(kept, axis=1), logs.take(kept, axis=1)
+        self._number(int(kept.searchsorted(size)))
+        self._places[self._numbers[_NUMBER]] = np.arange(len(kept))
 
-    def finish(self, n_best: int) -> list[tuple[NDArray[np.int64], float, float, float]]:
-        """The tokens (L,) of the best texts, their acoustic, language model and hot word scores."""
+    def _finish(self, recording: int, n_best: int) -> list[_Found]:
+        """The best texts of a recording, whose beams go."""
         decoder, settings = self._decoder, self._settings
+        mine = self._numbers[_WHOSE] == recording
+        self._end_words(mine.nonzero()[0])
+        numbers, logs = self._numbers[:, mine], self._logs[:, mine]
+        self._numbers, self._logs = self._numbers[:, ~mine], self._logs[:, ~mine]
+        self._places[self._numbers[_NUMBER]] = np.arange(self._numbers.shape[1])
         # A text and the same with a delimiter behind it are one.
-        beams = self._table[self._beams]
-        open_ = (beams["token"] == self._delimiter) & (self._beams > 0)
-        texts, inverse = np.unique(np.where(open_, beams["parent"], self._beams), return_inverse=True)
+        opened = (numbers[_LAST] == self._delimiter) & (numbers[_PARENT] >= 0)
+        texts, places, inverse = np.unique(
+            np.where(opened, numbers[_PARENT], numbers[_NUMBER]), return_index=True, return_inverse=True
+        )
         acoustic = np.full(len(texts), -np.inf)
-        np.logaddexp.at(acoustic, inverse, np.logaddexp(self._blank, self._token))
-        self._end_words(texts)
-        ends = self._table[texts]
-        within = ~np.isnan(ends["gain"])
-        lm = ends["lm"] + np.where(within, ends["gain"], 0.0)
-        bonus = ends["bonus"] + decoder.hotwords.last[ends["hot"]]
+        np.logaddexp.at(acoustic, inverse, logs[_TOTAL])
+        lm = logs[_DONE, places]
+        bonus = logs[_BONUS, places] + decoder.hotwords.last[numbers[_HOT, places]]
         if self._scorer is not None and decoder.lm is not None and settings.score_boundary and self._is_last:
             end = decoder.lm.index("</s>")
             if end != UNKNOWN:
-                states = np.where(within, ends["after"], ends["state"])
-                lm = lm + settings.alpha * LN10 * self._scorer.score(states, np.full(len(states), end))[0]
+                ends = self._scorer.score(numbers[_AFTER, places], np.full(len(places), end))[0]
+                lm = lm + settings.alpha * LN10 * ends
         scores = acoustic + lm + bonus
         if not np.isfinite(scores).any():  # nothing is complete: better half a word than nothing
             scores = acoustic
         order = np.argsort(-scores, kind="stable")[:n_best]
         return [
-            (self._tokens(int(texts[place])), float(acoustic[place]), float(lm[place]), float(bonus[place]))
+            (self._tokens_of(int(texts[place])), float(acoustic[place]), float(lm[place]), float(bonus[place]))
             for place in order
             if np.isfinite(scores[place]) or place == order[0]
         ]
 
-    def _grown(self, prefixes: NDArray[np.int64], beams: NDArray[Any], tokens: NDArray[np.int64]) -> NDArray[Any]:
-        """The prefixes (P,) made of prefixes and tokens, (P,) each, yet without numbers."""
+    def _grown(
+        self, origin: NDArray[np.int64], tokens: NDArray[np.int64], ways: NDArray[np.float64], ends: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The texts (P,) made of beams, tokens and the ln of their paths, yet without numbers. ends: those of words."""
         decoder, settings, hotwords = self._decoder, self._settings, self._decoder.hotwords
-        new = np.empty(len(tokens), _PREFIX)
-        new["parent"], new["token"] = prefixes, tokens
-        new["gain"], new["after"] = math.nan, 0
-        new["hot"] = hotwords.step[beams["hot"], tokens]
-        new["bonus"] = beams["bonus"] + hotwords.paid[beams["hot"], tokens]
-        new["lent"] = hotwords.credit[new["hot"]]
-        new["state"], new["lm"], new["node"] = beams["state"], beams["lm"], ROOT
+        ending = ends.nonzero()[0]
+        if len(ending):
+            self._end_words(origin[ending])
+        numbers, logs = self._numbers.take(origin, axis=1), self._logs.take(origin, axis=1)
+        numbers[_PARENT], numbers[_LAST] = numbers[_NUMBER], tokens
+        logs[_BLANK] = -np.inf
+        logs[_TOKEN] = logs[_TOTAL] = ways
+        node, hot, lm = numbers[_NODE], numbers[_HOT], logs[_LM]
+        own: NDArray[np.float64] | float = 0.0
+        if hotwords.weights:
+            logs[_BONUS] += hotwords.paid[hot, tokens]
+            hot[:] = hotwords.step[hot, tokens]
+            own = hotwords.credit[hot]
         if decoder.lexicon is not None:
-            ends = tokens == self._delimiter
-            ending = np.flatnonzero(ends)
+            node[:] = decoder.lexicon.step(node, tokens)
             if len(ending):
-                self._end_words(prefixes[ending])
-                before = self._table[prefixes[ending]]
-                new["lm"][ending] += before["gain"]
-                new["state"][ending] = before["after"]
-            inside = np.flatnonzero(~ends)
-            node = decoder.lexicon.step(beams["node"][inside], tokens[inside])
-            new["node"][inside] = node
-            ahead = decoder._ahead[node]
-            strange = (node == OUTSIDE) & (new["hot"][inside] <= ASIDE)
-            hot = (node == OUTSIDE) & ~strange
-            ahead[hot] = np.maximum(ahead[hot], decoder._rarest)
-            new["lent"][inside] += settings.alpha * LN10 * ahead + np.where(strange, settings.unknown_cost, 0.0)
+                node[ending] = ROOT
+                lm[ending] = logs[_DONE, ending]
+                numbers[_STATE, ending] = numbers[_AFTER, ending]
+            lent = decoder._lent[node]
+            if hotwords.weights:
+                lent = np.where((node == OUTSIDE) & (hot > ASIDE), decoder._lent_to_hot, lent)
+            own = own + lent
+            logs[_DONE] = np.where(ends, lm, np.nan)
         elif decoder._letters is not None and self._scorer is not None:
             letters = decoder._letters[tokens]
-            asked = np.flatnonzero(letters != OUTSIDE)
-            logp, after = self._scorer.score(new["state"][asked], letters[asked])
-            new["lm"][asked] += settings.alpha * LN10 * logp + settings.beta
-            new["lm"][asked] += np.where(letters[asked] == UNKNOWN, settings.unknown_cost, 0.0)
-            new["state"][asked] = after
-        return new
+            asked = (letters != OUTSIDE).nonzero()[0]
+            logp, after = self._scorer.score(numbers[_STATE, asked], letters[asked])
+            lm[asked] += settings.alpha * LN10 * logp + settings.beta
+            lm[asked] += np.where(letters[asked] == UNKNOWN, settings.unknown_cost, 0.0)
+            numbers[_STATE, asked] = after
+            # A space at the end is none.
+            logs[_DONE] = np.where(ends, logs[_DONE], lm)
+            numbers[_AFTER] = np.where(ends, numbers[_AFTER], numbers[_STATE])
+        logs[_OWN] = own + lm + logs[_BONUS]
+        return numbers, logs
 
-    def _best_of_like_future(self, beams: NDArray[Any], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    @staticmethod
+    def _best_of_like_future(futures: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """The places of the best ones (sorted) among those that differ in nothing that what follows depends on.
 
         What a language model of n-grams has forgotten can't make the worse of two texts the better one again.
         """
-        decoder = self._decoder
-        nodes = 2 if decoder.lexicon is None else len(decoder.lexicon.trie) + 1
-        # A key that overflows may, if ever, drop a text too many.
-        future = (beams["state"] * nodes + beams["node"] + 1) * len(decoder.hotwords.credit) + beams["hot"]
-        future = future * (len(decoder.symbols) + 1) + beams["token"] + 1
-        order = np.argsort(-scores, kind="stable")
-        _, first = np.unique(future[order], return_index=True)
-        return np.sort(order[first])
+        order = np.lexsort((-scores, *futures))
+        futures = futures.take(order, axis=1)
+        new = np.ones(len(order), bool)
+        new[1:] = (futures[:, 1:] != futures[:, :-1]).any(axis=0)
+        return np.sort(order[new])
 
-    def _end_words(self, prefixes: NDArray[np.int64]) -> None:
-        """Sees to it that `gain` and `after` of prefixes are known, where a word ends with them."""
+    def _first(self, whose: NDArray[np.int64], scores: NDArray[np.float64], live: int) -> NDArray[np.int64]:
+        """The places of as many as a recording may keep (sorted), the best ones of each."""
+        order = np.lexsort((-scores, whose))
+        counts = np.bincount(whose, minlength=live)
+        ranks = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.sort(order[ranks < self._settings.beam_width])
+
+    def _end_words(self, places: NDArray[np.int64]) -> None:
+        """Sees to it that it is known of these beams what language model and state are with their last word."""
         decoder, settings, hotwords = self._decoder, self._settings, self._decoder.hotwords
-        if decoder.lexicon is None:
+        places = places[np.isnan(self._logs[_DONE, places])]
+        if not len(places):
             return
-        rows = self._table[prefixes]
-        todo = np.isnan(rows["gain"]) & (rows["token"] != self._delimiter)
-        prefixes, rows = prefixes[todo], rows[todo]
-        if not len(prefixes):
-            return
-        node, state = rows["node"], rows["state"]
+        node, state, hot = (self._numbers[row, places] for row in (_NODE, _STATE, _HOT))
         known, numbers = decoder._is_word[node], decoder._numbers[node]
-        logp = np.zeros(len(prefixes))
+        logp = np.zeros(len(places))
         after = state
         if self._scorer is not None:
             logp, after = self._scorer.score(state, numbers)
-        hot = (hotwords.paid[rows["hot"], self._delimiter] > 0) | (hotwords.step[rows["hot"], self._delimiter] != 0)
-        logp = np.where(~known & hot, np.maximum(logp, decoder._rarest), logp)
-        gain = settings.alpha * LN10 * logp + np.where(known | hot, 0.0, settings.unknown_cost)
-        self._table["gain"][prefixes] = gain + (settings.beta if self._scorer is not None else 0.0)
-        self._table["after"][prefixes] = after
+        if hotwords.weights:
+            is_hot = (hotwords.paid[hot, self._delimiter] > 0) | (hotwords.step[hot, self._delimiter] != 0)
+            logp = np.where(~known & is_hot, np.maximum(logp, decoder._rarest), logp)
+            known = known | is_hot
+        gain = settings.alpha * LN10 * logp + np.where(known, 0.0, settings.unknown_cost)
+        if self._scorer is not None:
+            gain = gain + settings.beta
+        self._logs[_DONE, places] = self._logs[_LM, places] + gain
+        self._numbers[_AFTER, places] = after
 
-    def _numbered(self, new: NDArray[Any]) -> NDArray[np.int64]:
-        """The numbers of prefixes: the old one of a text that was in the beam before, or one more."""
-        keys = (new["parent"] * len(self._decoder.symbols) + new["token"]).tolist()
-        numbers = np.empty(len(keys), np.int64)
-        children, count = self._children, self._count
-        for place, key in enumerate(keys):
-            number = children.setdefault(key, count)
-            count += number == count
-            numbers[place] = number
-        if count >= len(self._table):
-            self._table = np.concatenate((self._table, np.zeros(max(count, len(self._table)), _PREFIX)))
-            places = np.full(len(self._table) + 1, -1)
-            places[: self._count] = self._places[: self._count]
+    def _number(self, first: int) -> None:
+        """Gives numbers to the beams from `first` on: the old one of a text that was in a beam before, or one more."""
+        new = self._numbers[:, first:]
+        if not new.shape[1]:
+            return
+        children, width = self._children, len(self._decoder.symbols)
+        numbers = []
+        for parent, token in zip(new[_PARENT].tolist(), new[_LAST].tolist(), strict=True):
+            count = len(self._parents)
+            number = children.setdefault(parent * width + token, count)
+            if number == count:
+                self._parents.append(parent)
+                self._tokens.append(token)
+            numbers.append(number)
+        new[_NUMBER] = numbers
+        if len(self._parents) >= len(self._places):
+            places = np.full(2 * len(self._parents), -1)
+            places[: len(self._places)] = self._places
             self._places = places
-        fresh = numbers >= self._count
-        self._table[numbers[fresh]] = new[fresh]
-        self._count = count
-        return numbers
 
-    def _tokens(self, prefix: int) -> NDArray[np.int64]:
-        parents, tokens = self._table["parent"], self._table["token"]
+    def _tokens_of(self, number: int) -> NDArray[np.int64]:
         ids = []
-        while prefix > 0:
-            ids.append(int(tokens[prefix]))
-            prefix = int(parents[prefix])
+        while self._parents[number] >= 0:
+            ids.append(self._tokens[number])
+            number = self._parents[number]
         return np.array(ids[::-1], np.int64)
+
+
+class _Tries:
+    """Which tokens are tried in which frames of recordings: those that are likely enough in any of them.
+
+    frames: (ΣT, V), ln of the probabilities, one recording behind the other; starts: (R,), where each begins.
+    tokens: those of frame 0, then -1, those of frame 1, …; logs: (M, R), their ln of the probability in each recording,
+    -inf where it isn't tried. bounds: where in these a frame begins. columns: (T, V), each token's place among those of
+    a frame, -1 for none; delimiters: that of the delimiter. grows: (T, R), whether a recording has any in a frame;
+    is_busy: whether all have.
+    """
+
+    def __init__(
+        self, recordings: Sequence[NDArray[np.float64]], blank: int, delimiter: int, token_min_logp: float
+    ) -> None:
+        lengths = [len(frames) for frames in recordings]
+        longest = max(lengths, default=0)
+        self.frames = recordings[0] if len(recordings) == 1 else np.concatenate(recordings)
+        self.starts = np.cumsum([0, *lengths[:-1]])
+        tried = self.frames > token_min_logp
+        none = (~tried.any(axis=1)).nonzero()[0]
+        tried[none, self.frames[none].argmax(axis=1)] = True
+        tried[:, blank] = False
+        union = np.zeros((longest, self.frames.shape[1]), bool)
+        self.grows = np.zeros((longest, len(lengths)), bool)
+        for number, (start, length) in enumerate(zip(self.starts.tolist(), lengths, strict=True)):
+            union[:length] |= tried[start : start + length]
+            self.grows[:length, number] = tried[start : start + length].any(axis=1)
+        ended = np.arange(longest)[:, None] >= np.array(lengths)
+        self.is_busy: NDArray[np.bool_] = np.all(self.grows | ended, axis=1)
+        frames, tokens = union.nonzero()
+        bounds = frames.searchsorted(np.arange(longest + 1))
+        places = np.arange(len(frames)) + frames
+        self.tokens = np.full(len(frames) + longest, -1)
+        self.tokens[places] = tokens
+        self.logs = np.full((len(frames) + longest, len(lengths)), -np.inf)
+        for number, (start, length) in enumerate(zip(self.starts.tolist(), lengths, strict=True)):
+            end = bounds[length]
+            at = (frames[:end] + start, tokens[:end])
+            self.logs[places[:end], number] = np.where(tried[at], self.frames[at], -np.inf)
+        self.columns = np.full(union.shape, -1, np.int32)
+        self.columns[frames, tokens] = np.arange(len(frames)) - bounds[frames]
+        self.delimiters = self.columns[:, delimiter].tolist() if delimiter >= 0 else [-1] * longest
+        self.bounds = (bounds + np.arange(longest + 1)).tolist()

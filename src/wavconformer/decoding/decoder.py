@@ -23,6 +23,21 @@ class Decoder(Protocol):
 
 
 @runtime_checkable
+class ManyDecoder(Decoder, Protocol):
+    """A decoder that is quicker with several recordings at once than with one after the other."""
+
+    def many(self, log_probs: Sequence[NDArray[np.float32]]) -> list[tuple[Word, ...]]:
+        """The words of each of some recordings (T, V), as each would have them alone."""
+
+
+def decode_all(decoder: Decoder, log_probs: Sequence[NDArray[np.float32]]) -> list[tuple[Word, ...]]:
+    """The words of each of some recordings (T, V), at once where the decoder can do that."""
+    if isinstance(decoder, ManyDecoder):
+        return decoder.many(log_probs)
+    return [decoder(rows) for rows in log_probs]
+
+
+@runtime_checkable
 class PartDecoder(Decoder, Protocol):
     """A decoder for which a sentence's words depend on each other: it may be given the sentence part by part."""
 

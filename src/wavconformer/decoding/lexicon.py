@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +29,26 @@ class Lexicon:
         letters = sorted({letter for symbol in symbols if symbol and symbol != " " for letter in symbol})
         numbers = {letter: number for number, letter in enumerate(letters)}
         given = list(dict.fromkeys(words))
-        spelled = [[numbers.get(letter, OUTSIDE) for letter in word] for word in given]
-        fits = [bool(row) and OUTSIDE not in row for row in spelled]
-        self.words = [word for word, good in zip(given, fits, strict=True) if good]
-        self.foreign = [word for word, good in zip(given, fits, strict=True) if not good]
-        self.trie, self.ends = Trie.build(
-            (row for row, good in zip(spelled, fits, strict=True) if good), max(len(letters), 1)
-        )
+        lengths = np.fromiter(map(len, given), np.int64, len(given))
+        spelled = _numbers("".join(given), letters)
+        foreign = np.concatenate(([0], np.cumsum(spelled == OUTSIDE)))  # letters, before each
+        ends = np.cumsum(lengths)
+        fits = (lengths > 0) & (foreign[ends] == foreign[ends - lengths])
+        self.words = list(compress(given, fits))
+        self.foreign = list(compress(given, ~fits))
+        self.trie, self.ends = Trie.of(spelled[np.repeat(fits, lengths)], lengths[fits], max(len(letters), 1))
         longest = max((len(symbol) for symbol in symbols if symbol), default=1)
         self._steps = np.full((longest, len(symbols)), OUTSIDE)
         for token, symbol in enumerate(symbols):
             for depth, letter in enumerate(symbol or ""):
                 self._steps[depth, token] = numbers.get(letter, OUTSIDE)
+        self._has_more = (self._steps[1:] != OUTSIDE).any(axis=0)
 
     def step(self, nodes: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.int64]:
         """The nodes after tokens, which broadcast; OUTSIDE where no word goes on so."""
         after = self.trie.step(nodes, self._steps[0][tokens])
+        if not self._has_more[tokens].any():
+            return after
         for letters in self._steps[1:, :]:
             more = letters[tokens]
             after = np.where(more == OUTSIDE, after, self.trie.step(after, more))
@@ -61,6 +66,16 @@ class Lexicon:
         for first, after in zip(starts[-2::-1], starts[:0:-1], strict=True):
             np.maximum.at(best, parents[first - 1 : after - 1], best[nodes[first - 1 : after - 1]])
         return best
+
+
+def _numbers(text: str, letters: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each letter of a text among `letters`, which are sorted; OUTSIDE of one that isn't."""
+    codes, alphabet = (
+        np.frombuffer(one.encode("utf-32-le", "surrogatepass"), np.uint32) for one in (text, "".join(letters))
+    )
+    known = np.append(alphabet, np.iinfo(np.uint32).max)
+    places = known.searchsorted(codes)
+    return np.where(known[places] == codes, places, OUTSIDE)
 
 
 def require_fit(lexicon: Lexicon, symbols: Sequence[str | None], name: str) -> None:

@@ -33,7 +33,7 @@ def best_path(
     firsts = range(0, frames, BLOCK)
     known = [lattice.start()]
     for first in firsts:
-        scores, moves, emissions = lattice.advance(known[-1], log_probs[first : first + BLOCK], is_first=first == 0)
+        scores, moves, emissions = lattice.advance(known[-1], log_probs[first : first + BLOCK])
         known.append(scores)
     state = 2 * count if known[-1][-1] >= known[-1][-2] else 2 * count - 1
     if not frames or known[-1][state + 2] == -np.inf:
@@ -42,7 +42,7 @@ def best_path(
     own[-1] = -np.inf
     for block, first in reversed(list(enumerate(firsts))):
         if block < len(firsts) - 1:
-            _, moves, emissions = lattice.advance(known[block], log_probs[first : first + BLOCK], is_first=first == 0)
+            _, moves, emissions = lattice.advance(known[block], log_probs[first : first + BLOCK])
         for frame in range(len(moves) - 1, -1, -1):
             states[first + frame], own[first + frame] = state, emissions[frame, state]
             state -= int(moves[frame, state])
@@ -64,8 +64,8 @@ class _Lattice:
         self._delimiter = delimiter
         self._loose = 2 * np.flatnonzero(np.concatenate(([True], ids == delimiter)))
         self._loose = np.append(self._loose, 2 * len(ids))
-        self._skips = np.zeros(2 * len(ids) + 1, bool)
-        self._skips[3::2] = ids[1:] != ids[:-1]
+        self._skips = np.full(2 * len(ids) + 1, -np.inf)  # what it costs to come from two states before
+        self._skips[3::2][ids[1:] != ids[:-1]] = 0.0
 
     def start(self) -> NDArray[np.float64]:
         """The scores of states before the first frame, with two of nothing before the first, (S + 2,)."""
@@ -74,7 +74,7 @@ class _Lattice:
         return scores
 
     def advance(
-        self, scores: NDArray[np.float64], log_probs: NDArray[np.floating[Any]], *, is_first: bool
+        self, scores: NDArray[np.float64], log_probs: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.floating[Any]]]:
         """The scores after some frames, and for each of these from how many states before the best path comes, and
         what the states emit, (T, S).
@@ -82,15 +82,14 @@ class _Lattice:
         emissions = log_probs[:, self._tokens]
         if self._delimiter is not None:
             emissions[:, self._loose] = np.maximum(emissions[:, self._loose], log_probs[:, [self._delimiter]])
-        scores = scores.copy()
-        moves = np.empty(emissions.shape, np.int8)
-        choices = np.empty((3, emissions.shape[1]))
-        for frame, row in enumerate(emissions):
-            choices[0] = scores[2:]
-            choices[1] = scores[1:-1]
-            choices[2] = np.where(self._skips, scores[:-2], -np.inf)
-            if frame == 0 and is_first:
-                choices[1, 1] = 0.0  # the first frame may be the first token's
-            moves[frame] = choices.argmax(0)
-            scores[2:] = choices.max(0) + row
-        return scores, moves, emissions
+        history = np.full((len(emissions) + 1, len(scores)), -np.inf)
+        history[0] = scores
+        skipping = np.empty(len(self._tokens))
+        for before, after, row in zip(history, history[1:, 2:], emissions, strict=False):
+            np.add(before[:-2], self._skips, out=skipping)
+            np.maximum(before[2:], before[1:-1], out=after)
+            np.maximum(after, skipping, out=after)
+            after += row
+        before = history[:-1]
+        moves = np.argmax([before[:, 2:], before[:, 1:-1], before[:, :-2] + self._skips], axis=0).astype(np.int8)
+        return history[-1], moves, emissions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -21,6 +22,7 @@ from wavconformer.errors import CheckpointError, DataError
 from wavconformer.files import DEFAULT_MODEL, SOURCE_ARGUMENTS, Source, read_json, staged, write_json, write_text
 from wavconformer.lm import LanguageModel, read_lm
 from wavconformer.lm.arpa import write_arpa
+from wavconformer.lm.kenlm import KenlmMissingError
 from wavconformer.lm.ngram import NgramModel
 from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.processing.batch import as_array
@@ -221,7 +223,7 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
             score_boundary=lm_score_boundary,
         )
         rows = [as_array(row) for row in logits]
-        found = [decoder.hypotheses(_posteriors(row[(row != _PADDED).all(-1)]), n_best) for row in rows]
+        found = decoder.hypotheses_of([_posteriors(row[(row != _PADDED).all(-1)]) for row in rows], n_best)
         return _output(found, output_word_offsets, n_best, is_batch=True)
 
     def _decoder(self, hotwords: Iterable[str] | None, hotword_weight: float | None, **settings: Any) -> BeamDecoder:
@@ -300,6 +302,24 @@ def find_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, Be
             f"{source} has no {LM_FOLDER}/: give the file of a language model, .arpa or .bin, or a checkpoint with one."
         )
     return lm, settings
+
+
+def own_language_model(source: Source) -> tuple[LanguageModel, BeamSettings] | None:
+    """The language model that a checkpoint on this machine carries, with its settings; None where it has none.
+
+    One of a repository of the Hub may be of many gigabytes, and is read only where it is asked for, by
+    `find_language_model`. Where a binary can't be read for want of the package kenlm there is a UserWarning, and None.
+
+    Raises CheckpointError where the language model is broken.
+    """
+    if source.folder is None or not (source.folder / LM_FOLDER).is_dir():
+        return None
+    try:
+        lm, settings = _read_language_model(source)
+    except KenlmMissingError as error:
+        warnings.warn(f"{source} has a language model, but decoding is greedy. {error}", stacklevel=3)
+        return None
+    return None if lm is None else (lm, settings)
 
 
 def _read_language_model(source: Source) -> tuple[LanguageModel | None, BeamSettings]:

@@ -15,11 +15,12 @@ import numpy as np
 from wavconformer import __version__
 from wavconformer.data.rttm import Turn, read_rttm, write_rttm
 from wavconformer.data.utterance import Utterance, source_of
+from wavconformer.decoding.beam import BeamDecoder
 from wavconformer.errors import DataError
 from wavconformer.evaluation.data import locate, utterances
 from wavconformer.evaluation.hypotheses import ids_by_name, match, read_hypotheses
 from wavconformer.evaluation.journal import Journal, fingerprint
-from wavconformer.evaluation.run import BATCH_SECONDS, Failure, Kind, Runner, kind_of, run
+from wavconformer.evaluation.run import BATCH_SECONDS, DEFAULT_SEARCH, Failure, Kind, Runner, kind_of, run
 from wavconformer.files import write_json, write_text
 from wavconformer.scoring.classes import ClassScores, score_classes
 from wavconformer.scoring.diarization import DiarizationScores, require_pyannote, score_diarization
@@ -34,11 +35,10 @@ from wavconformer.scoring.verification import (
     score_verification,
 )
 from wavconformer.scoring.words import Normalisation, WordScores, require_jiwer, score_words
+from wavconformer.tasks.search import Search, described
 
 if TYPE_CHECKING:
     import torch
-
-    from wavconformer.tasks.search import Search
 
 Scores = WordScores | ClassScores | VerificationScores | DiarizationScores
 
@@ -61,7 +61,7 @@ class Evaluation:
     model: its name, or the file of its hypotheses. data: what it was evaluated on. by: what words are grouped by.
     scored: the number of utterances, trials or recordings that were. failures: what couldn't be, and why. left_out:
     trials that a failed recording is part of. unused: names in the hypotheses that the data doesn't know. recordings:
-    the scored utterances by id.
+    the scored utterances by id. decoding: how a model's words were searched for.
     """
 
     kind: Kind
@@ -74,6 +74,7 @@ class Evaluation:
     left_out: int
     unused: tuple[str, ...]
     recordings: dict[str, Utterance]
+    decoding: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -82,6 +83,7 @@ class Evaluation:
             "kind": self.kind.value,
             "model": self.model,
             "data": self.data,
+            "decoding": self.decoding,
             "confidence": CONFIDENCE,
             "by": self.by,
             "scored": self.scored,
@@ -129,7 +131,7 @@ def evaluate(
     device: torch.device | str | None = None,
     dtype: str | None = None,
     target_lang: str | None = None,
-    search: Search | None = None,
+    search: Search = DEFAULT_SEARCH,
     resamples: int = RESAMPLES,
     seed: int = 0,
     watch: Watch | None = None,
@@ -144,7 +146,7 @@ def evaluate(
     normalise, by, resamples, seed: of word error rates. p_targets: priors of the detection costs, NIST's by default.
     collar, skip_overlap: of the diarization error rate. limit: take the first utterances or trials alone.
     batch_seconds: audio in a batch. device, dtype, target_lang: as in `load_model`. search: how words are searched for,
-    by default greedily.
+    by default as `load_model` does it.
 
     Writes no results: `Evaluation.save` does. Recordings that can't be read are among the failures.
 
@@ -167,7 +169,7 @@ def evaluate(
         failures=[],
     )
     kind = work.kind(trials, rttm)
-    if search is not None and (kind is not Kind.words or model is None):
+    if search != DEFAULT_SEARCH and (kind is not Kind.words or model is None):
         raise ValueError(f"'{work.name}' isn't searched for words: leave the language model and hot words out.")
     # What would stop the scoring stops it now, not when the model is done.
     if kind is Kind.words:
@@ -235,6 +237,7 @@ def evaluate(
         left_out=left_out,
         unused=tuple(unused),
         recordings=recordings,
+        decoding=work.decoding,
     )
 
 
@@ -252,6 +255,7 @@ class _Work:
     batch_seconds: float
     settings: dict[str, Any]
     failures: list[Failure]
+    decoding: str | None = None
 
     @property
     def name(self) -> str:
@@ -309,6 +313,7 @@ class _Work:
         path = None if self.output is None else self.output / JOURNALS[kind]
         runner = Runner(self.model, kind, **self.settings)
         mark = self._mark(runner) if path is not None else ""
+        self.decoding = None if runner.decoder is None else described(runner.decoder)
         outputs = {}
         with Journal(path, mark) as journal:
             self.watch.start("evaluating", len(items))
@@ -325,8 +330,8 @@ class _Work:
         assert self.model is not None
         settings = {key: str(value) for key, value in self.settings.items() if key == "dtype" and value is not None}
         beside = []
-        if runner.decoder is not None:
-            settings["search"] = str((sorted(self.settings["search"].hotwords.items()), runner.decoder.settings))
+        if isinstance(runner.decoder, BeamDecoder):
+            settings["search"] = str((sorted(runner.decoder.hotwords.weights.items()), runner.decoder.settings))
             if runner.decoder.lm is not None and runner.decoder.lm.path is not None:
                 beside.append(runner.decoder.lm.path)
         return fingerprint(self.model, self.settings["target_lang"], beside=beside, **settings)

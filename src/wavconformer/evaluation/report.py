@@ -125,9 +125,11 @@ def page(evaluation: Evaluation, folder: Path, *, worst: int = 20) -> str:
 
 def _words(evaluation: Evaluation, scores: WordScores, folder: Path, worst: int) -> str:
     count = len(scores.pairs)
+    decoding = "" if evaluation.decoding is None else f" Decoding: {escape(evaluation.decoding)}."
     parts = [
         f'<p class="soft">{_count(count, "utterance")}, {_number(scores.wer.length)} words; {_number(scores.wrong)} '
-        f"with an error ({_percent(scores.wrong / count)}). Compared: {escape(scores.normalisation.description)}.</p>",
+        f"with an error ({_percent(scores.wrong / count)}). Compared: {escape(scores.normalisation.description)}."
+        f"{decoding}</p>",
         '<div class="scores">',
         _card("Word error rate", scores.wer.value, scores.wer.interval),
         _card("Character error rate", scores.cer.value, scores.cer.interval),

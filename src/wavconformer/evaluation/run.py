@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.data.rttm import stretches
 from wavconformer.data.utterance import Utterance, load_utterance, name_of
+from wavconformer.decoding.decoder import decode_all
+from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.text import greedy_text
 from wavconformer.errors import AudioError, CheckpointError, DataError
@@ -24,10 +27,12 @@ from wavconformer.tasks.search import Search
 if TYPE_CHECKING:
     import torch
 
-    from wavconformer.decoding.beam import BeamDecoder
+    from wavconformer.decoding.decoder import Decoder
     from wavconformer.processing import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
 BATCH_SECONDS = 30.0
+DEFAULT_SEARCH = Search()
+"""That of `load_model`: with the language model that a checkpoint carries, greedy without one."""
 _BATCHES_AT_ONCE = 8  # read together and sorted by length, so that little is padded
 
 
@@ -86,26 +91,25 @@ class Runner:
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
         target_lang: str | None = None,
-        search: Search | None = None,
+        search: Search = DEFAULT_SEARCH,
     ) -> None:
-        """Raises CheckpointError where files are missing or the checkpoint lacks the head, as `Search.decoder` does."""
+        """Raises CheckpointError where files are missing or the checkpoint lacks the head, as `Search.load` does."""
         from wavconformer.checkpoint import models
         from wavconformer.checkpoint.pretrained import default_device
         from wavconformer.processing import Wav2Vec2FeatureExtractor
-        from wavconformer.tasks.transcribe import load_model
 
         self.name = str(name)
         self.kind = kind
         self.model: Any
         self.tokenizer: Wav2Vec2CTCTokenizer | None = None
-        self.decoder: BeamDecoder | None = None
+        self.decoder: Decoder | None = None  # of words
         self.extractor: Wav2Vec2FeatureExtractor
         if kind is Kind.words:
-            transcriber = load_model(name, device=device, dtype=dtype, target_lang=target_lang)
+            transcriber = search.load(name, device=device, dtype=dtype, target_lang=target_lang)
             self.model = transcriber.model
             self.tokenizer = transcriber.processor.tokenizer
             self.extractor = transcriber.processor.feature_extractor
-            self.decoder = None if search is None else search.decoder(transcriber)
+            self.decoder = transcriber.decoder
             return
         cls = getattr(models, next(architecture for architecture, does in _KINDS.items() if does is kind))
         self.model, info = cls.from_pretrained(
@@ -157,23 +161,30 @@ class Runner:
         output = outputs(self.model, inputs["input_values"], inputs["attention_mask"])
         scores = output.embeddings if self.kind is Kind.verification else output.logits
         lengths = [int(self.model.feature_lengths(len(waveform))) for waveform in waveforms]
-        found = []
-        for waveform, row, length in zip(waveforms, scores, lengths, strict=True):
+        found: list[NDArray[np.float32]] = []
+        for row, length in zip(scores, lengths, strict=True):
             values = row[:length] if row.ndim == 2 else row
             if not values.isfinite().all():
                 raise no_numbers(self.name)
-            found.append(self._read(values.float().cpu().numpy(), silent=not np.ptp(waveform)))
-        return found
+            found.append(values.float().cpu().numpy())
+        if self.kind is not Kind.words:
+            return [self._read(values) for values in found]
+        # As `transcribe` does, no words of digital silence.
+        sounds = [bool(np.ptp(waveform)) for waveform in waveforms]
+        texts = iter(self._texts(list(compress(found, sounds))))
+        return [next(texts) if is_sound else "" for is_sound in sounds]
 
-    def _read(self, values: NDArray[np.float32], *, silent: bool) -> Any:
-        """The plain output of one utterance's scores, (T, ·) or (·,)."""
-        if self.kind is Kind.words:
-            if silent:  # as `transcribe` does with digital silence
-                return ""
-            if self.decoder is not None:
-                return " ".join(word.text for word in self.decoder(log_softmax(values)))
-            assert self.tokenizer is not None
-            return greedy_text(values.argmax(-1), self.model.blank, self.tokenizer)
+    def _texts(self, logits: Sequence[NDArray[np.float32]]) -> list[str]:
+        """The texts of recordings' scores, (T, V) each."""
+        assert self.decoder is not None
+        if not isinstance(self.decoder, GreedyDecoder):
+            words = decode_all(self.decoder, [log_softmax(values) for values in logits])
+            return [" ".join(word.text for word in one) for one in words]
+        assert self.tokenizer is not None
+        return [greedy_text(values.argmax(-1), self.model.blank, self.tokenizer) for values in logits]
+
+    def _read(self, values: NDArray[np.float32]) -> Any:
+        """The plain output of one utterance's scores, (T, ·) or (·,), but for words."""
         if self.kind is Kind.classes:
             return self.model.config.id2label[int(values.argmax())]
         if self.kind is Kind.verification:

@@ -94,6 +94,8 @@ def _words(evaluation: Evaluation, scores: WordScores, width: int) -> Iterator[T
         f"CER 95 % interval {_interval(scores.cer.interval)}; words: {wer.substitutions:,} substituted, "
         f"{wer.deletions:,} deleted, {wer.insertions:,} inserted; compared: {scores.normalisation.description}"
     )
+    if evaluation.decoding is not None:
+        yield Text(f"decoding: {evaluation.decoding}")
     for pair in scores.worst(_WORST):
         lines = [f"  {line}" for block in pair.aligned(width - 2) for line in block]
         yield Text("\n".join(["", pair.id, *lines]), no_wrap=True, overflow="ignore")

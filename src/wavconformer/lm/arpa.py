@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from wavconformer.lm.trie import OUTSIDE, ROOT, Trie
 _COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)$")
 _LOGP_OF_UNKNOWN = -100.0  # what KenLM takes for a model without <unk>
 _COMMENT = 100  # lines that may stand before \\data\\
-_CHUNK = 100_000  # n-grams that are formatted at once
+_CHUNK = 100_000  # n-grams that are read or formatted at once
+_BUFFER = 1 << 20
 
 
 def read_arpa(path: Path) -> NgramModel:
@@ -31,7 +33,8 @@ def read_arpa(path: Path) -> NgramModel:
     """
     try:
         with gzip.open(path, "rb") if _is_gzip(path) else path.open("rb") as file:
-            return _Reader(path, file).read()
+            # A buffer of its own, as gzip's takes far longer to give a line.
+            return _Reader(path, io.BufferedReader(cast(io.RawIOBase, file), _BUFFER)).read()
     except (OSError, EOFError) as error:
         raise DataError(f"The language model '{path}' can't be read: {first_line(error)}.") from error
 
@@ -120,8 +123,69 @@ class _Reader:
             ) from None
         if order == 1:
             self._index = {}
-        for number in range(count):
-            parts = self._line().split()
+        first = 0
+        while first < count:
+            lines = list(islice(self._lines, min(_CHUNK, count - first)))
+            if not lines:
+                self._line()
+            part = slice(first, first + len(lines))
+            if self._read_alike(lines, order, rows[part], values[part], weights[part]):
+                self._number += len(lines)
+                first = part.stop
+            else:
+                first += self._read_each(lines, order, rows[part], values[part], weights[part])
+        if not np.isfinite(values).all() or not np.isfinite(weights).all() or (values > 0).any():
+            raise DataError(
+                f"The language model '{self._path}' has {order}-grams whose log probability is no number ≤ 0."
+            )
+        expected = b"\\%d-grams:" % (order + 1)
+        line = self._line()
+        if line not in (expected, b"\\end\\"):
+            raise self._fail(line, f"{expected.decode()} or \\end\\")
+        return rows, values, weights
+
+    def _read_alike(
+        self,
+        lines: list[bytes],
+        order: int,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float32],
+        weights: NDArray[np.float32],
+    ) -> bool:
+        """Reads n-grams that all have a back-off weight, or all none, as most have; False where they don't."""
+        parts = b"".join(lines).split()
+        width = len(parts) // len(lines)
+        if len(parts) != width * len(lines) or width not in (order + 1, order + 2):
+            return False
+        try:
+            values[:] = np.fromiter(map(float, parts[::width]), np.float32, len(lines))
+            if width == order + 2:
+                weights[:] = np.fromiter(map(float, parts[width - 1 :: width]), np.float32, len(lines))
+            if order == 1:
+                index, words = self._index, parts[1::width]
+                rows[:, 0] = [index.setdefault(word, len(index)) for word in words]
+            for column in range(order if order > 1 else 0):
+                words = parts[column + 1 :: width]
+                rows[:, column] = np.fromiter(map(self._index.__getitem__, words), np.int64, len(lines))
+        except (ValueError, KeyError):
+            return False
+        return True
+
+    def _read_each(
+        self,
+        lines: list[bytes],
+        order: int,
+        rows: NDArray[np.int64],
+        values: NDArray[np.float32],
+        weights: NDArray[np.float32],
+    ) -> int:
+        """Reads n-grams one by one, and says how many; the rest of the lines is empty. Raises DataError."""
+        number = 0
+        for line in lines:
+            self._number += 1
+            parts = line.split()
+            if not parts:
+                continue
             try:
                 values[number] = float(parts[0])
                 if len(parts) == order + 2:
@@ -134,15 +198,8 @@ class _Reader:
                     rows[number] = [self._index[word] for word in parts[1 : order + 1]]
             except (ValueError, KeyError):
                 raise self._fail(b" ".join(parts), f"{order}-gram of known words with its numbers") from None
-        if not np.isfinite(values).all() or not np.isfinite(weights).all() or (values > 0).any():
-            raise DataError(
-                f"The language model '{self._path}' has {order}-grams whose log probability is no number ≤ 0."
-            )
-        expected = b"\\%d-grams:" % (order + 1)
-        line = self._line()
-        if line not in (expected, b"\\end\\"):
-            raise self._fail(line, f"{expected.decode()} or \\end\\")
-        return rows, values, weights
+            number += 1
+        return number
 
     def _vocabulary(
         self, rows: NDArray[np.int64], values: NDArray[np.float32], weights: NDArray[np.float32]

@@ -21,6 +21,10 @@ MISSING = (
 )
 
 
+class KenlmMissingError(WavConformerError):
+    """The package that a binary language model is read by isn't installed."""
+
+
 def is_kenlm(path: Path) -> bool:
     """Whether a file is a binary of KenLM's."""
     with path.open("rb") as file:
@@ -38,7 +42,7 @@ class KenlmModel:
         try:
             import kenlm
         except ImportError as error:
-            raise WavConformerError(MISSING) from error
+            raise KenlmMissingError(MISSING) from error
         try:
             self.model: Any = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:

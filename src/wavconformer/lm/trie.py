@@ -22,7 +22,8 @@ class Trie:
 
     def __init__(self, keys: NDArray[np.int64], width: int) -> None:
         """keys: (N,), sorted. Use `build`."""
-        self.keys = keys
+        self._keys = np.append(keys, np.iinfo(np.int64).max)  # with one behind all that can be asked for
+        self.keys = self._keys[:-1]
         self.width = width
 
     @classmethod
@@ -31,11 +32,16 @@ class Trie:
         rows = list(sequences)
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         flat = np.fromiter((symbol for row in rows for symbol in row), np.int64, int(lengths.sum()))
+        return cls.of(flat, lengths, width)
+
+    @classmethod
+    def of(cls, flat: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> tuple[Trie, NDArray[np.int64]]:
+        """`build` of sequences that lie one behind the other in `flat`. lengths: (N,), of each."""
         starts = np.cumsum(lengths) - lengths
-        ends = np.zeros(len(rows), np.int64)
+        ends = np.zeros(len(lengths), np.int64)
         keys: list[NDArray[np.int64]] = []
         offset = 1  # the number of the first node of a level
-        at = np.arange(len(rows))
+        at = np.arange(len(lengths))
         for depth in range(int(lengths.max(initial=0))):
             at = at[lengths[at] > depth]
             level, inverse = np.unique(ends[at] * width + flat[starts[at] + depth], return_inverse=True)
@@ -51,11 +57,8 @@ class Trie:
     def step(self, nodes: NDArray[np.integer[Any]], symbols: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """The children of nodes by symbols, which broadcast; OUTSIDE where there is none, and from OUTSIDE."""
         keys = nodes * np.int64(self.width) + symbols
-        if not len(self.keys):
-            return np.full(keys.shape, OUTSIDE, np.int64)
-        places = np.searchsorted(self.keys, keys)
-        found = self.keys[np.minimum(places, len(self.keys) - 1)] == keys
-        return np.where(found & (nodes >= 0), places + 1, OUTSIDE)
+        places = self._keys.searchsorted(keys)
+        return np.where((self._keys[places] == keys) & (nodes >= 0), places + 1, OUTSIDE)
 
     @property
     def parents(self) -> NDArray[np.int64]:

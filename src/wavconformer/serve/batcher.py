@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
+from itertools import accumulate, compress, takewhile
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer.checkpoint.onnx_graph import OnnxModel
+from wavconformer.decoding.decoder import decode_all
+from wavconformer.decoding.words import Word
 from wavconformer.errors import ConfigError, WavConformerError
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.serve.work import Work
-from wavconformer.serve.worker import CAN_FORK, Hear, Worker, WorkerLost
+from wavconformer.serve.worker import CAN_FORK, Hear, Heard, Worker, WorkerLost
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.side_by_side import MOST
 from wavconformer.tasks.transcribe import LogProbs, Transcriber
 
 Waveform = NDArray[np.float32]
+Wanted = TypeVar("Wanted", LogProbs, tuple[Word, ...])
 
 # oneDNN and PyTorch keep what they have prepared for each shape of a product, a thousand of them if nothing else is
 # said. Most of those for the lines of packed utterances, whose lengths are few, fit into a hundred; to prepare one anew
@@ -37,14 +41,15 @@ _MOST_BURDEN = 2.0
 
 
 @dataclass(eq=False)
-class _Item:
-    """One waveform (S,) that waits for its scores."""
+class _Item(Generic[Wanted]):
+    """One waveform (S,) that waits for its scores, or spelled out, for its words."""
 
     waveform: Waveform
     name: str
     language: str | None
     work: Work
-    scores: Future[LogProbs] = field(default_factory=Future)
+    spelled: bool = False
+    heard: Future[Wanted] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
 
 
@@ -89,7 +94,7 @@ class Batcher:
         _use(transcriber, self.language)
         self._window = window_seconds
         self._on_batch = on_batch
-        self._items: list[_Item] = []
+        self._items: list[_Item[Any]] = []
         self._changed = threading.Condition()
         self._running = 0
         self._computed = 0
@@ -166,8 +171,22 @@ class Batcher:
 
         Raises Stopped where the work has to stop, and what the model's `Transcriber` raises.
         """
+        items: list[_Item[LogProbs]] = [_Item(waveform, name, language, work) for waveform in waveforms]
+        return self._heard(items, work)
+
+    def words(
+        self, waveforms: Sequence[Waveform], name: str, language: str | None, work: Work
+    ) -> list[tuple[Word, ...]]:
+        """The words of each waveform (S,), as the model's `Transcriber` decodes it. Otherwise as `scores`."""
+        items: list[_Item[tuple[Word, ...]]] = [
+            _Item(waveform, name, language, work, spelled=True) for waveform in waveforms
+        ]
+        return self._heard(items, work)
+
+    def _heard(self, items: Sequence[_Item[Wanted]], work: Work) -> list[Wanted]:
         work.check()
-        items = [_Item(waveform, name, self.language if language is None else language, work) for waveform in waveforms]
+        for item in items:
+            item.language = self.language if item.language is None else item.language
         with self._changed:
             if work in self._expected:
                 self._expected.discard(work)
@@ -176,10 +195,10 @@ class Batcher:
             self._items += items
             self._changed.notify_all()
         try:
-            return [work.wait(item.scores) for item in items]
+            return [work.wait(item.heard) for item in items]
         finally:
             for item in items:
-                item.scores.cancel()
+                item.heard.cancel()
 
     def _expect_no_more(self, work: Work) -> None:
         with self._changed:
@@ -203,7 +222,7 @@ class Batcher:
             group = self._next()
             if group is None:
                 return
-            answers: list[tuple[_Item, LogProbs | Exception]] = []
+            answers: list[tuple[_Item[Any], Heard | Exception]] = []
             try:
                 answers = self._compute(group, hear)
             finally:  # before anybody is answered, who could be back at once
@@ -215,15 +234,15 @@ class Batcher:
                     self._changed.notify_all()
             for item, answer in answers:
                 if isinstance(answer, Exception):
-                    item.scores.set_exception(answer)
+                    item.heard.set_exception(answer)
                 else:
-                    item.scores.set_result(answer)
+                    item.heard.set_result(answer)
 
-    def _next(self) -> list[_Item] | None:
+    def _next(self) -> list[_Item[Any]] | None:
         """The next batch, with the model in its language; None where there is none and none will come."""
         with self._changed:
             while True:
-                self._items = [item for item in self._items if not (item.scores.cancelled() or item.work.over())]
+                self._items = [item for item in self._items if not (item.heard.cancelled() or item.work.over())]
                 if not self._items:
                     if self._closed:
                         return None
@@ -245,7 +264,7 @@ class Batcher:
                 self._computed += len(group)
                 return group
 
-    def _share(self, oldest: _Item) -> tuple[int, float]:
+    def _share(self, oldest: _Item[Any]) -> tuple[int, float]:
         """How many of all go in one batch, and the seconds that those which are there may wait for the rest."""
         now = time.monotonic()
         self._returns = [until for until in self._returns if until > now]
@@ -256,7 +275,7 @@ class Batcher:
         until = max(oldest.arrived, self._answered) + self._window
         return share, (until if self._expected else min(until, self._returns[0])) - now
 
-    def _company(self, oldest: _Item) -> list[_Item]:
+    def _company(self, oldest: _Item[Any]) -> list[_Item[Any]]:
         """The waiting items that go with the oldest."""
         able = [item for item in self._items if item.language == oldest.language]
         seconds = self._seconds(able)
@@ -267,7 +286,7 @@ class Batcher:
         group = next(group for group in groups if 0 in group)
         return [able[number] for number in sorted(group)]  # of which the first go, where it is more than a share
 
-    def _is_full(self, group: list[_Item]) -> bool:
+    def _is_full(self, group: list[_Item[Any]]) -> bool:
         able = sum(item.language == group[0].language for item in self._items)
         if self._packs and able > len(group):  # they go as they came, and the next is too long to join
             return True
@@ -275,13 +294,13 @@ class Batcher:
         held = sum(seconds) if self._packs else max(seconds) * len(seconds)
         return held + max(seconds) > self._most
 
-    def _seconds(self, items: list[_Item]) -> list[float]:
+    def _seconds(self, items: list[_Item[Any]]) -> list[float]:
         return [len(item.waveform) / self._first.sampling_rate for item in items]
 
-    def _compute(self, group: list[_Item], hear: Hear) -> list[tuple[_Item, LogProbs | Exception]]:
+    def _compute(self, group: list[_Item[Any]], hear: Hear) -> list[tuple[_Item[Any], Heard | Exception]]:
         """The scores of each that is still wanted, or its error."""
         # A future that is cancelled now stays so; another can't be cancelled any more.
-        group = [item for item in group if item.scores.set_running_or_notify_cancel()]
+        group = [item for item in group if item.heard.set_running_or_notify_cancel()]
         if not group:
             return []
         begun = time.monotonic()
@@ -289,11 +308,12 @@ class Batcher:
         self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
         return list(zip(group, answers, strict=True))
 
-    def _attempt(self, group: list[_Item], hear: Hear, *, again: bool = True) -> list[LogProbs | Exception]:
+    def _attempt(self, group: list[_Item[Any]], hear: Hear, *, again: bool = True) -> list[Heard | Exception]:
         """Where a batch fails, each goes alone. again: one whose process ends, too."""
         names = " and ".join(dict.fromkeys(item.name for item in group))
+        waveforms, spelled = [item.waveform for item in group], [item.spelled for item in group]
         try:
-            return [*hear([item.waveform for item in group], names, group[0].language)]
+            return [*hear(waveforms, spelled, names, group[0].language)]
         except WavConformerError as error:
             if len(group) == 1:
                 return [error]
@@ -305,9 +325,14 @@ class Batcher:
             return [error] * len(group)
         return [answer for item in group for answer in self._attempt([item], hear, again=again)]
 
-    def _hear(self, waveforms: Sequence[Waveform], names: str, language: str | None) -> list[LogProbs]:
+    def _hear(
+        self, waveforms: Sequence[Waveform], spelled: Sequence[bool], names: str, language: str | None
+    ) -> list[Heard]:
         _use(self._first, language)
-        return self._languages[language].log_probs_of(waveforms, names)
+        transcriber = self._languages[language]
+        log_probs = transcriber.log_probs_of(waveforms, names)
+        words = iter(decode_all(transcriber.decoder, [*compress(log_probs, spelled)]))
+        return [next(words) if wanted else scores for scores, wanted in zip(log_probs, spelled, strict=True)]
 
     def _now(self) -> str | None:
         return _language(self._first)
@@ -323,8 +348,22 @@ class RequestTranscriber(Transcriber):
 
     def log_probs_of(self, waveforms: Sequence[Waveform], names: str, multiple: int | None = None) -> list[LogProbs]:
         """As the one model gives them, in whatever company."""
+        return self._ended(self._batcher.scores, waveforms, names)
+
+    def words_of(self, waveforms: Sequence[Waveform], names: str) -> list[tuple[Word, ...]]:
+        """Found beside the scores, unless this request has hot words of its own."""
+        if self.decoder is not self._batcher.transcriber(self._language).decoder:
+            return super().words_of(waveforms, names)
+        return self._ended(self._batcher.words, waveforms, names)
+
+    def _ended(
+        self,
+        ask: Callable[[Sequence[Waveform], str, str | None, Work], list[Wanted]],
+        waveforms: Sequence[Waveform],
+        names: str,
+    ) -> list[Wanted]:
         try:
-            return self._batcher.scores(waveforms, names, self._language, self._work)
+            return ask(waveforms, names, self._language, self._work)
         except CancelledError:
             self._work.check()
             raise
@@ -374,4 +413,6 @@ def _with_language(transcriber: Transcriber, language: str) -> Transcriber:
     processor = copy.deepcopy(transcriber.processor)
     if is_nested(processor.tokenizer.vocab):
         processor.tokenizer.set_target_lang(language)
-    return Transcriber(transcriber.model, processor, transcriber.name)
+    other = Transcriber(transcriber.model, processor, transcriber.name)
+    other.use_language_model_of(transcriber)
+    return other

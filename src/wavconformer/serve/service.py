@@ -14,9 +14,6 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from wavconformer.decoding.beam import BeamDecoder, BeamSettings
-from wavconformer.errors import WavConformerError
-from wavconformer.lm import LanguageModel
 from wavconformer.serve.admission import Admission
 from wavconformer.serve.batcher import Batcher, RequestTranscriber
 from wavconformer.serve.decoders import Decoders, Decoding
@@ -43,20 +40,18 @@ class Service:
         settings: Settings,
         *,
         languages: tuple[str, ...] = (),
-        lm: LanguageModel | None = None,
-        beam: BeamSettings | None = None,
         models: Mapping[str, str] | None = None,
     ) -> None:
-        """languages: further ones of the model's adapters. lm: for the words of every request, beam: how it is weighed.
+        """`transcriber`: it decodes all requests but those with hot words of their own.
 
-        models: places of further ones, by kind, as `FurtherModels` takes them.
+        languages: further ones of the model's adapters. models: places of further models, by kind, as `FurtherModels`
+        takes them.
 
-        Raises as `Batcher` and `FurtherModels` do, and as `BeamDecoder` where a language model doesn't fit.
+        Raises as `Batcher` and `FurtherModels` do.
         """
         self.models = FurtherModels(models or {})
         self.settings = settings
         self.metrics = Metrics()
-        self.lm = lm
         self.name = transcriber.name
         self.created = int(time.time())
         self.batcher = Batcher(
@@ -67,15 +62,6 @@ class Service:
             on_batch=self.metrics.heard,
             on_loss=self.metrics.workers.inc,
         )
-        # A language model's words are put in order once, which takes longer than to hear a command.
-        try:
-            self._searches = {
-                language: self.batcher.transcriber(language).beam_decoder(lm, settings=beam)
-                for language in dict.fromkeys([self.batcher.language, *self.batcher.languages])
-            }
-        except WavConformerError:
-            self.batcher.close()
-            raise
         self.decoders = Decoders(settings.decoder_megabytes, on_loss=self.metrics.decoders.inc)
         self.decoders.warm(_WARM)
         self.uploads = Uploads(settings)
@@ -94,10 +80,6 @@ class Service:
     def stopping(self) -> bool:
         """Whether new requests are to go elsewhere."""
         return self._stopping.is_set()
-
-    def search(self, language: str | None) -> BeamDecoder:
-        """The beam search for one of the model's languages, with the language model if there is one."""
-        return self._searches[self.batcher.language if language is None else language]
 
     def finish(self) -> None:
         """Takes nothing new from now on. What runs goes on; live streams end with the words that they have heard."""
@@ -217,9 +199,9 @@ def request_transcriber(
         has = f"it has {', '.join(known)}" if known else "it has one language"
         raise refused(f"The model has no language '{language}' here: {has}.", "target_lang")
     transcriber = RequestTranscriber(service.batcher, language, work)
-    if hotwords or service.lm is not None:
+    if hotwords:
         try:
-            transcriber.decoder = service.search(language).using(hotwords)
+            transcriber.decoder = transcriber.beam_decoder(hotwords=hotwords)
         except ValueError as error:
             raise refused(str(error), "hotwords") from None
     return transcriber

@@ -21,17 +21,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wavconformer import errors
+from wavconformer.decoding.words import Word
 
 Waveform = NDArray[np.float32]
 LogProbs = NDArray[np.float32]
-Hear = Callable[[Sequence[Waveform], str, "str | None"], list[LogProbs]]
-"""Waveforms (S,), what messages call them, and the language → log-probabilities (T, V) of each."""
+Heard = LogProbs | tuple[Word, ...]
+Hear = Callable[[Sequence[Waveform], Sequence[bool], str, "str | None"], list[Heard]]
+"""Waveforms (S,), of which of them the words are wanted, what messages call them, and the language → log-probabilities
+(T, V) of each, or its words."""
 
 CAN_FORK = sys.platform == "linux"
 """Whether processes are to be had. Elsewhere libraries of the system aren't made to be forked."""
@@ -64,7 +68,9 @@ class Worker:
         """The process's number; None where it has ended."""
         return None if self._process is None else self._process[1]
 
-    def __call__(self, waveforms: Sequence[Waveform], names: str, language: str | None) -> list[LogProbs]:
+    def __call__(
+        self, waveforms: Sequence[Waveform], spelled: Sequence[bool], names: str, language: str | None
+    ) -> list[Heard]:
         """What the function gives.
 
         Raises the package's errors as it does, and RuntimeError for others; WorkerLost where the process ends before it
@@ -72,19 +78,20 @@ class Worker:
         """
         connection = self._running()
         try:
-            _send(connection, waveforms, names=names, language=language)
+            _send(connection, waveforms, spelled=[*spelled], names=names, language=language)
         except OSError:  # it ended while it had nothing to do, so by no fault of theirs
             self._lose()
             connection = self._running()
-            _send(connection, waveforms, names=names, language=language)
+            _send(connection, waveforms, spelled=[*spelled], names=names, language=language)
         try:
-            told, log_probs = _receive(connection)
+            told, arrays = _receive(connection)
         except (EOFError, OSError) as error:
             raise WorkerLost(f"The process that runs the model has ended ({self._lose()}).") from error
-        if told:
+        if "error" in told:
             kind = getattr(errors, told["error"], RuntimeError)
             raise kind(told["message"]) from _There(told["traceback"])
-        return log_probs
+        log_probs = iter(arrays)
+        return [next(log_probs) if words is None else tuple(Word(*word) for word in words) for words in told["words"]]
 
     def stop(self) -> None:
         """Ends the process for good, from any thread: whoever waits for its answer has WorkerLost."""
@@ -147,16 +154,19 @@ class Worker:
                 asked, waveforms = _receive(connection)
             except EOFError:
                 return
-            told: dict[str, str] = {}
+            told: dict[str, object]
             log_probs: list[LogProbs] = []
             try:
-                log_probs = self._hear(waveforms, asked["names"], asked["language"])
+                heard = self._hear(waveforms, asked["spelled"], asked["names"], asked["language"])
             except Exception as error:  # noqa: BLE001 - theirs who asked
                 told = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+            else:
+                log_probs = [one for one in heard if isinstance(one, np.ndarray)]
+                told = {"words": [None if isinstance(one, np.ndarray) else [*map(astuple, one)] for one in heard]}
             _send(connection, log_probs, **told)
 
 
-def _send(connection: socket.socket, arrays: Sequence[NDArray[np.float32]], **message: str | None) -> None:
+def _send(connection: socket.socket, arrays: Sequence[NDArray[np.float32]], **message: object) -> None:
     content = json.dumps([message, [array.shape for array in arrays]]).encode()
     connection.sendall(_LENGTH.pack(len(content)) + content)
     for array in arrays:

@@ -58,7 +58,7 @@ def align(
     settings = Cutting(**cutting)
     lines = read_lines(text)
     if not isinstance(model, Transcriber):
-        model = load_model(model, device=device)
+        model = load_model(model, device=device, lm=False)
     tokenizer = model.processor.tokenizer
     speller = Speller(tokenizer, None if language is None else Numerals(language))
     spelled = [

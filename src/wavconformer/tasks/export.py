@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from wavconformer.checkpoint.onnx_export import require_onnx, round_graph, write
 from wavconformer.checkpoint.onnx_graph import DATA, GRAPH, OnnxModel
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.decoding.processor_with_lm import LM_FOLDER
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source, staged, write_json
 from wavconformer.processing import Wav2Vec2FeatureExtractor
@@ -76,6 +78,10 @@ def export(
             extractor.save_pretrained(unfinished)
         else:
             AutoProcessor.from_pretrained(name, **source).save_pretrained(unfinished)
+            if where.folder is not None and (where.folder / LM_FOLDER).is_dir():
+                # As it is: a binary can be copied where it can't be read.
+                shutil.rmtree(unfinished / LM_FOLDER, ignore_errors=True)
+                shutil.copytree(where.folder / LM_FOLDER, unfinished / LM_FOLDER)
         graph = unfinished / GRAPH
         if quantization is None:
             write_graph(model, graph)

@@ -16,14 +16,15 @@ from wavconformer.audio import SAMPLE_RATE, AudioSource
 from wavconformer.audio.vad import has_speech, voice_detector
 from wavconformer.audio.windows import Cutting, Window, Windower
 from wavconformer.checkpoint.onnx_graph import OnnxModel, wants_onnx
-from wavconformer.decoding.decoder import Decoder
+from wavconformer.decoding.decoder import Decoder, decode_all
 from wavconformer.decoding.greedy import GreedyDecoder
 from wavconformer.decoding.joining import Frames, Joiner
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.decoding.transcript import Segment, Transcript, segments
 from wavconformer.decoding.utterances import UtteranceDecoder
-from wavconformer.errors import CheckpointError
+from wavconformer.decoding.words import Word
+from wavconformer.errors import CheckpointError, DataError
 from wavconformer.files import DEFAULT_MODEL, Source, read_json
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.tasks.batching import batches
@@ -95,7 +96,7 @@ class Transcriber:
         *,
         decoder: Decoder | None = None,
     ) -> None:
-        """`decoder`: what makes words of the model's scores; greedy by default.
+        """`decoder`: what makes words of the model's scores; greedy by default (`load_model` sets its own).
 
         Raises CheckpointError where the vocabulary and the model's head don't belong together.
         """
@@ -118,30 +119,60 @@ class Transcriber:
         marks = {processor.tokenizer.pad_token, processor.tokenizer.bos_token, processor.tokenizer.eos_token}
         self._symbols = symbols_of(processor.tokenizer, silent=marks, count=head)
         self.decoder = decoder or GreedyDecoder(self._symbols, self.blank, self._seconds_per_frame)
+        self._own: BeamDecoder | None = None  # with the language model that it was loaded with
 
     def beam_decoder(
         self,
-        lm: LanguageModel | str | os.PathLike[str] | None = None,
+        lm: LanguageModel | str | os.PathLike[str] | bool | None = True,
         *,
         hotwords: Mapping[str, float] | Iterable[str] | None = None,
         settings: BeamSettings | None = None,
     ) -> BeamDecoder:
-        """A decoder for this model, with a language model (or the file of one, or a checkpoint) and hot words.
+        """A decoder for this model, with a language model and hot words. Set it as `decoder`.
 
-        Set it as `decoder`. The arguments are those of `wavconformer.beam_decoder`.
+        lm: by default the one that the model was loaded with, if any; None or False for none; or another, the file of
+            one, or a checkpoint that has one. hotwords, settings: as `wavconformer.beam_decoder` takes them.
 
         Raises as `wavconformer.beam_decoder` does.
         """
         from wavconformer.decoding.processor_with_lm import beam_decoder
 
+        if lm is True and self._own is not None:
+            return self._own.using(hotwords or (), **({} if settings is None else vars(settings)))
         return beam_decoder(
             self.processor.tokenizer,
-            lm,
+            None if isinstance(lm, bool) else lm,
             hotwords=hotwords,
             settings=settings,
             seconds_per_frame=self._seconds_per_frame,
             count=len(self._symbols),
         )
+
+    def use_language_model(self, lm: str | os.PathLike[str]) -> None:
+        """Decodes with the language model of a file or of a checkpoint from now on. Raises as `beam_decoder` does."""
+        self.decoder = self._own = self.beam_decoder(lm)
+
+    def use_language_model_of(self, other: Transcriber) -> None:
+        """Decodes with the language model that another was loaded with, if any. Raises as `beam_decoder` does."""
+        if other._own is not None:
+            self.decoder = self._own = self.beam_decoder(other._own.lm, settings=other._own.settings)
+
+    def use_own_language_model(self, source: Source) -> None:
+        """Decodes with the language model that a checkpoint on this machine carries, if it does.
+
+        Raises CheckpointError where it is broken, or doesn't fit the model.
+        """
+        if source.folder is None:
+            return
+        from wavconformer.decoding.processor_with_lm import own_language_model
+
+        found = own_language_model(source)
+        if found is None:
+            return
+        try:
+            self.decoder = self._own = self.beam_decoder(found[0], settings=found[1])
+        except DataError as error:
+            raise CheckpointError(f"{error} To decode without it: lm=False, or --lm none.") from error
 
     @property
     def sampling_rate(self) -> int:
@@ -337,25 +368,28 @@ class Transcriber:
         sounds = [bool(np.ptp(recording.waveform)) for recording in recordings]
         heard = list(compress(recordings, sounds))
         names = " and ".join(recording.name for recording in heard)
-        scores = iter(self.log_probs_of([recording.waveform for recording in heard], names) if heard else [])
+        words = iter(self.words_of([recording.waveform for recording in heard], names) if heard else [])
         return [
-            self._transcript(recording, next(scores) if is_sound else None, vad)
+            self._transcript(recording, next(words) if is_sound else (), vad)
             for recording, is_sound in zip(recordings, sounds, strict=True)
         ]
 
-    def _transcript(self, recording: Recording, log_probs: LogProbs | None, vad: str) -> Transcript:
-        words = () if log_probs is None else self.decoder(log_probs)
+    def _transcript(self, recording: Recording, words: tuple[Word, ...], vad: str) -> Transcript:
         is_sure = any(word.probability is None or word.probability >= _SURE for word in words)
         if words and not is_sure and not has_speech(recording.waveform, vad, self.sampling_rate):
             words = ()
         return Transcript.of(segments(words), recording.duration, recording.problems)
+
+    def words_of(self, waveforms: Sequence[NDArray[np.float32]], names: str) -> list[tuple[Word, ...]]:
+        """The words of each waveform (S,), whatever it holds. Arguments and errors are those of `log_probs_of`."""
+        return decode_all(self.decoder, self.log_probs_of(waveforms, names))
 
     def log_probs_of(
         self, waveforms: Sequence[NDArray[np.float32]], names: str, multiple: int | None = None
     ) -> list[LogProbs]:
         """Log-probabilities (T, V) of each waveform (S,), as one batch; frames beyond its end are certainly blank.
 
-        All that a transcriber computes comes from here: a subclass may have it computed elsewhere.
+        All that a transcriber computes comes from here, or from `words_of`: a subclass may have it computed elsewhere.
 
         names: what messages call the recordings. multiple: the length of the batch is a multiple of so many samples.
 
@@ -398,9 +432,10 @@ def load_model(
     engine: str | None = None,
     threads: int | None = None,
     target_lang: str | None = None,
+    lm: str | os.PathLike[str] | bool = True,
     **source: Any,
 ) -> Transcriber:
-    """A CTC model with its processor.
+    """A CTC model with its processor, and with its language model where it carries one.
 
     name: a folder, a Hub repository, or the checkpoint that ships with the package (None or "tiny-en").
     device: where it runs; the fastest at hand by default. dtype: of the weights, float32 by default.
@@ -408,13 +443,37 @@ def load_model(
     engine: "torch", or "onnx" for the graph that `wavconformer export` wrote; by default what a folder here holds.
     threads: of the CPU; all cores by default. PyTorch's are those of the whole process.
     target_lang: the language, where the model has adapters for several.
+    lm: by default words are searched for with the language model that a checkpoint carries beside its weights (the
+        folder language_model, as `Wav2Vec2ProcessorWithLM` writes it), by its own settings. False: greedy decoding. A
+        file, or a checkpoint: with that one. A repository's own isn't downloaded unless it is named here.
     source: revision, cache_dir, token and the like, as in `from_pretrained`.
 
-    Raises CheckpointError where files are missing or don't fit together.
+    Where a language model can't be read for want of the package kenlm there is a UserWarning, and decoding is greedy.
+
+    Raises CheckpointError where files are missing or don't fit together, and as `beam_decoder` does for an `lm`.
     """
+    place = DEFAULT_MODEL if name is None else name
+    transcriber = _loaded_model(place, device, dtype, quantization, engine, threads, target_lang, source)
+    if lm is True:
+        transcriber.use_own_language_model(Source.take(place, dict(source)))
+    elif lm is not False:
+        transcriber.use_language_model(lm)
+    return transcriber
+
+
+def _loaded_model(
+    place: str | os.PathLike[str],
+    device: torch.device | str | None,
+    dtype: torch.dtype | str | None,
+    quantization: str | None,
+    engine: str | None,
+    threads: int | None,
+    target_lang: str | None,
+    source: dict[str, Any],
+) -> Transcriber:
+    """What `load_model` gives, as yet without a language model."""
     from wavconformer.processing import Wav2Vec2Processor
 
-    place = DEFAULT_MODEL if name is None else name
     processor = Wav2Vec2Processor.from_pretrained(place, **_language(place, target_lang, source), **source)
     if wants_onnx(engine, Source.take(place, dict(source))):
         if quantization is not None or target_lang is not None or str(device or "cpu") != "cpu" or dtype is not None:
@@ -462,8 +521,8 @@ def _language(name: str | os.PathLike[str], target_lang: str | None, source: dic
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str | None, device: str | None, target_lang: str | None) -> Transcriber:
-    return load_model(name, device=device, target_lang=target_lang)
+def _loaded(name: str | None, device: str | None, target_lang: str | None, lm: str | bool) -> Transcriber:
+    return load_model(name, device=device, target_lang=target_lang, lm=lm)
 
 
 def transcribe(
@@ -473,6 +532,7 @@ def transcribe(
     sampling_rate: int | None = None,
     device: torch.device | str | None = None,
     target_lang: str | None = None,
+    lm: str | os.PathLike[str] | bool = True,
     batch_seconds: float | None = None,
     **cutting: Any,
 ) -> Transcript:
@@ -480,16 +540,17 @@ def transcribe(
 
     source: path, bytes, file object, or, with their `sampling_rate`, a mono array or an iterable of such arrays.
     model: what `load_model` gave, or a name for it; the checkpoint that ships with the package by default.
-    device, target_lang: as `load_model` takes them; a model that is given has its own.
+    device, target_lang, lm: as `load_model` takes them; a model that is given has its own.
     batch_seconds, cutting: as `Transcriber.stream` takes them: window_seconds, context_seconds, pause_seconds, vad.
 
     The model named last is kept for the next call. Raises AudioError and CheckpointError.
     """
     if not isinstance(model, Transcriber):
         name = None if model is None else os.fspath(model)
-        model = _loaded(name, None if device is None else str(device), target_lang)
-    elif device is not None or target_lang is not None:
-        raise ValueError("device and target_lang go with a model's name: one that is loaded has its own.")
+        own = lm if isinstance(lm, bool) else os.fspath(lm)
+        model = _loaded(name, None if device is None else str(device), target_lang, own)
+    elif device is not None or target_lang is not None or lm is not True:
+        raise ValueError("device, target_lang and lm go with a model's name: one that is loaded has its own.")
     return model(source, sampling_rate=sampling_rate, batch_seconds=batch_seconds, **cutting)
 
 
