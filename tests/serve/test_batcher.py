@@ -24,6 +24,7 @@ import wavconformer
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
+from wavconformer.serve import worker
 from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden, _Item
 from wavconformer.serve.work import Reason, Stopped, Work
 from wavconformer.serve.worker import CAN_FORK, WorkerLost
@@ -231,12 +232,12 @@ def test_a_process_that_is_killed_is_replaced(transcriber, monkeypatch, random):
 def test_who_comes_after_a_process_has_ended_doesn_t_notice(transcriber, caplog):
     lost = []
     with closing(Batcher(transcriber, window_seconds=0.0, workers=1, on_loss=lambda: lost.append(True))) as batcher:
-        (worker,) = batcher._workers
-        before = worker.pid
+        (it,) = batcher._workers
+        before = it.pid
         os.kill(before, signal.SIGKILL)
         wait_for(lambda: psutil.Process(before).status() == "zombie")
         assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
-        assert worker.pid != before
+        assert it.pid != before
     assert len(lost) == 1
     assert "a process of the model has ended (signal 9)" in caplog.text
 
@@ -245,14 +246,14 @@ def test_who_comes_after_a_process_has_ended_doesn_t_notice(transcriber, caplog)
 def test_a_process_holds_no_connection_of_a_client_and_ends_with_its_batcher(transcriber):
     ours, theirs = socket.socketpair()
     with ours, closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
-        (worker,) = batcher._workers
+        (it,) = batcher._workers
         batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
-        process = psutil.Process(worker.pid)
+        process = psutil.Process(it.pid)
         theirs.close()
         assert ours.recv(1) == b""  # nobody holds the other end
-    assert worker.pid is None
+    assert it.pid is None
     assert not process.is_running()
-    assert worker.end() == "before"
+    assert it.end() == "before"
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
@@ -284,11 +285,22 @@ def test_a_process_that_hangs_holds_nobody_up_at_the_end(transcriber, caplog):
         work.stop(Reason.STOPPING)
         with pytest.raises(Stopped):
             asked.result()
-    closing = threading.Thread(target=batcher.close, daemon=True)
-    closing.start()
-    wait_for(lambda: not closing.is_alive())
+    end = threading.Thread(target=batcher.close, daemon=True)
+    end.start()
+    wait_for(lambda: not end.is_alive())
     assert not hanging.is_running()
     assert (lost, caplog.text) == ([], "")  # it was ended, and by itself it didn't
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_that_hangs_is_replaced(transcriber, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_PATIENCE", 0.1)
+        batcher = Batcher(transcriber, window_seconds=0.0, workers=1)
+    with closing(batcher):
+        psutil.Process(batcher._workers[0].pid).suspend()
+        assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work(seconds=60))) == 1
+    assert "a process of the model has ended (no answer)" in caplog.text
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ CAN_FORK = sys.platform == "linux"
 _LOG = logging.getLogger("wavconformer.serve")
 _FIRST = 3  # descriptor after those of standard input, output and error
 _LENGTH = struct.Struct("<Q")
+# Seconds that it may take to a batch, far more than any does. Then it hangs, as by a lock that was held at the fork.
+_PATIENCE = 300.0
 
 
 class WorkerLost(Exception):
@@ -86,7 +89,8 @@ class Worker:
         try:
             told, arrays = _receive(connection)
         except (EOFError, OSError) as error:
-            raise WorkerLost(f"The process that runs the model has ended ({self._lose()}).") from error
+            how = self._lose("no answer" if isinstance(error, TimeoutError) else None)
+            raise WorkerLost(f"The process that runs the model has ended ({how}).") from error
         if "error" in told:
             kind = getattr(errors, told["error"], RuntimeError)
             raise kind(told["message"]) from _There(told["traceback"])
@@ -113,8 +117,9 @@ class Worker:
             except ChildProcessError:  # SIGCHLD is ignored here, as whoever started us may have had it
                 return "unknown"
 
-    def _lose(self) -> str:
+    def _lose(self, why: str | None = None) -> str:
         how = self.end()
+        how = why or how
         if not self._stopped:
             _LOG.error("a process of the model has ended (%s)", how)
             self._on_loss()
@@ -131,6 +136,7 @@ class Worker:
 
     def _begun(self) -> tuple[socket.socket, int]:
         ours, theirs = socket.socketpair()
+        ours.settimeout(_PATIENCE)
         # The threads that OpenMP keeps belong to the thread that first used them, and are no more after a fork: it
         # would wait for them for ever. A new thread has none.
         with theirs, ThreadPoolExecutor(1) as pool:
@@ -139,8 +145,8 @@ class Worker:
             except (OSError, RuntimeError) as error:  # no process; no thread
                 ours.close()
                 raise OSError(
-                    f"No process can be started to run the model ({error}). Free memory, or raise the limit of processes "
-                    "(ulimit -u; --pids-limit of a container)."
+                    f"No process can be started to run the model ({error}). Free memory, or raise the limit of "
+                    "processes (ulimit -u; --pids-limit of a container)."
                 ) from error
 
     def _serve(self, connection: socket.socket) -> None:  # pragma: no cover - runs in the process
@@ -199,7 +205,7 @@ def _fill(connection: socket.socket, place: memoryview) -> None:
 def _close_all_but(descriptor: int) -> None:  # pragma: no cover - runs in the process
     """Sockets of clients, above all: they would stay open as long as we are there."""
     # Not each number that there may be: where the limit is high they are a thousand million.
-    for number in map(int, os.listdir("/proc/self/fd")):
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
         if number >= _FIRST and number != descriptor:
             with suppress(OSError):  # the one by which they were listed
                 os.close(number)
