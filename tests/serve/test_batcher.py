@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -21,6 +24,7 @@ import wavconformer
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.data.frames import output_frames
 from wavconformer.errors import AudioError, ConfigError
+from wavconformer.serve import worker
 from wavconformer.serve.batcher import Batcher, RequestTranscriber, _burden, _Item
 from wavconformer.serve.work import Reason, Stopped, Work
 from wavconformer.serve.worker import CAN_FORK, WorkerLost
@@ -228,12 +232,12 @@ def test_a_process_that_is_killed_is_replaced(transcriber, monkeypatch, random):
 def test_who_comes_after_a_process_has_ended_doesn_t_notice(transcriber, caplog):
     lost = []
     with closing(Batcher(transcriber, window_seconds=0.0, workers=1, on_loss=lambda: lost.append(True))) as batcher:
-        (worker,) = batcher._workers
-        before = worker.pid
+        (it,) = batcher._workers
+        before = it.pid
         os.kill(before, signal.SIGKILL)
         wait_for(lambda: psutil.Process(before).status() == "zombie")
         assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
-        assert worker.pid != before
+        assert it.pid != before
     assert len(lost) == 1
     assert "a process of the model has ended (signal 9)" in caplog.text
 
@@ -242,14 +246,112 @@ def test_who_comes_after_a_process_has_ended_doesn_t_notice(transcriber, caplog)
 def test_a_process_holds_no_connection_of_a_client_and_ends_with_its_batcher(transcriber):
     ours, theirs = socket.socketpair()
     with ours, closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
-        (worker,) = batcher._workers
+        (it,) = batcher._workers
         batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
-        process = psutil.Process(worker.pid)
+        process = psutil.Process(it.pid)
         theirs.close()
         assert ours.recv(1) == b""  # nobody holds the other end
-    assert worker.pid is None
+    assert it.pid is None
     assert not process.is_running()
-    assert worker.end() == "before"
+    assert it.end() == "before"
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_who_was_alone_with_a_process_that_is_killed_is_heard_again(transcriber, monkeypatch, tmp_path):
+    compute, been = transcriber.log_probs_of, tmp_path / "been"
+
+    def killed_once(waveforms, names):
+        if names == "it" and not been.exists():
+            been.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute(waveforms, names)
+
+    monkeypatch.setattr(transcriber, "log_probs_of", killed_once)
+    with closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
+        assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
+    assert been.exists()
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_that_hangs_holds_nobody_up_at_the_end(transcriber, caplog):
+    lost = []
+    batcher = Batcher(transcriber, window_seconds=0.0, workers=1, on_loss=lambda: lost.append(True))
+    hanging = psutil.Process(batcher._workers[0].pid)
+    hanging.suspend()
+    work = Work()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(batcher.scores, [np.ones(RATE, np.float32)], "it", None, work)
+        wait_for(lambda: batcher._running)
+        work.stop(Reason.STOPPING)
+        with pytest.raises(Stopped):
+            asked.result()
+    end = threading.Thread(target=batcher.close, daemon=True)
+    end.start()
+    wait_for(lambda: not end.is_alive())
+    assert not hanging.is_running()
+    assert (lost, caplog.text) == ([], "")  # it was ended, and by itself it didn't
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_that_hangs_is_replaced(transcriber, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_PATIENCE", 0.1)
+        batcher = Batcher(transcriber, window_seconds=0.0, workers=1)
+    with closing(batcher):
+        psutil.Process(batcher._workers[0].pid).suspend()
+        assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work(seconds=60))) == 1
+    assert "a process of the model has ended (no answer)" in caplog.text
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_where_no_process_can_be_started_it_is_told_and_tried_again(transcriber, monkeypatch):
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    lost = []
+    waveform = np.ones(RATE, np.float32)
+    with closing(Batcher(transcriber, window_seconds=0.0, workers=1, on_loss=lambda: lost.append(True))) as batcher:
+        os.kill(before := batcher._workers[0].pid, signal.SIGKILL)
+        wait_for(lambda: psutil.Process(before).status() == "zombie")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fork", refuse)
+            with pytest.raises(OSError, match=r"No process can be started.*temporarily unavailable.*ulimit"):
+                Batcher(transcriber, window_seconds=0.0)
+            for _ in range(2):
+                with pytest.raises(OSError, match="No process can be started"):
+                    batcher.scores([waveform], "it", None, Work())
+        assert len(batcher.scores([waveform], "it", None, Work())) == 1
+    assert len(lost) == 1
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_who_started_the_server_may_ignore_the_end_of_processes(transcriber, caplog):
+    handled = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
+            os.kill(before := batcher._workers[0].pid, signal.SIGKILL)
+            wait_for(lambda: not psutil.pid_exists(before))
+            assert len(batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())) == 1
+    finally:
+        signal.signal(signal.SIGCHLD, handled)
+    assert "(unknown)" in caplog.text
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="the model runs in threads here")
+def test_a_process_holds_nothing_beyond_the_limit_of_descriptors_either(transcriber):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ours, theirs = socket.socketpair()
+    with ours:
+        far = os.dup2(theirs.fileno(), limits[0] - 1)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0] // 2, limits[1]))
+        try:
+            with closing(Batcher(transcriber, window_seconds=0.0, workers=1)) as batcher:
+                batcher.scores([np.ones(RATE, np.float32)], "it", None, Work())
+                theirs.close()
+                os.close(far)
+                assert ours.recv(1, socket.MSG_DONTWAIT) == b""
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_the_time_of_work_is_over():

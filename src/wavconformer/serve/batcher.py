@@ -132,10 +132,15 @@ class Batcher:
         return len(self._items)
 
     def close(self) -> None:
-        """Ends its threads, when they have done what waits."""
+        """Ends its processes at once, even one that hangs, and its threads when they have done what waits.
+
+        Nobody may be waiting for scores any more: from a process none would come.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        for worker in self._workers:
+            worker.stop()
         for thread in self._threads:
             thread.join()
         for worker in self._workers:
@@ -303,18 +308,22 @@ class Batcher:
         self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
         return list(zip(group, answers, strict=True))
 
-    def _attempt(self, group: list[_Item[Any]], hear: Hear) -> list[Heard | Exception]:
-        """Where a batch fails, each goes alone."""
+    def _attempt(self, group: list[_Item[Any]], hear: Hear, *, again: bool = True) -> list[Heard | Exception]:
+        """Where a batch fails, each goes alone. again: one whose process ends, too."""
         names = " and ".join(dict.fromkeys(item.name for item in group))
         waveforms, spelled = [item.waveform for item in group], [item.spelled for item in group]
         try:
             return [*hear(waveforms, spelled, names, group[0].language)]
-        except (WavConformerError, WorkerLost) as error:
+        except WavConformerError as error:
             if len(group) == 1:
                 return [error]
-            return [answer for item in group for answer in self._attempt([item], hear)]
+        except WorkerLost as error:
+            if not again:
+                return [error]
+            again = False
         except Exception as error:  # noqa: BLE001 - theirs who wait: this thread serves others
             return [error] * len(group)
+        return [answer for item in group for answer in self._attempt([item], hear, again=again)]
 
     def _hear(
         self, waveforms: Sequence[Waveform], spelled: Sequence[bool], names: str, language: str | None

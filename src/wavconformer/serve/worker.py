@@ -15,11 +15,14 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,8 @@ CAN_FORK = sys.platform == "linux"
 _LOG = logging.getLogger("wavconformer.serve")
 _FIRST = 3  # descriptor after those of standard input, output and error
 _LENGTH = struct.Struct("<Q")
+# Seconds that it may take to a batch, far more than any does. Then it hangs, as by a lock that was held at the fork.
+_PATIENCE = 300.0
 
 
 class WorkerLost(Exception):
@@ -57,6 +62,8 @@ class Worker:
     def __init__(self, hear: Hear, threads: int, on_loss: Callable[[], None] = lambda: None) -> None:
         """threads: of the CPU that it computes with. on_loss: is told when the process has ended by itself."""
         self._hear, self._threads, self._on_loss = hear, threads, on_loss
+        self._lock = threading.Lock()
+        self._stopped = False
         self._process: tuple[socket.socket, int] | None = self._begun()
 
     @property
@@ -70,53 +77,77 @@ class Worker:
         """What the function gives.
 
         Raises the package's errors as it does, and RuntimeError for others; WorkerLost where the process ends before it
-        has answered.
+        has answered; OSError where none can be started.
         """
+        connection = self._running()
         try:
-            self._ask(waveforms, spelled, names, language)
+            _send(connection, waveforms, spelled=[*spelled], names=names, language=language)
         except OSError:  # it ended while it had nothing to do, so by no fault of theirs
             self._lose()
-            self._ask(waveforms, spelled, names, language)
+            connection = self._running()
+            _send(connection, waveforms, spelled=[*spelled], names=names, language=language)
         try:
-            told, arrays = _receive(self._running()[0])
+            told, arrays = _receive(connection)
         except (EOFError, OSError) as error:
-            raise WorkerLost(f"The process that runs the model has ended ({self._lose()}).") from error
+            how = self._lose("no answer" if isinstance(error, TimeoutError) else None)
+            raise WorkerLost(f"The process that runs the model has ended ({how}).") from error
         if "error" in told:
             kind = getattr(errors, told["error"], RuntimeError)
             raise kind(told["message"]) from _There(told["traceback"])
         log_probs = iter(arrays)
         return [next(log_probs) if words is None else tuple(Word(*word) for word in words) for words in told["words"]]
 
+    def stop(self) -> None:
+        """Ends the process for good, from any thread: whoever waits for its answer has WorkerLost."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                _kill(self._process[1])
+
     def end(self) -> str:
         """Ends the process, in the middle of whatever it does, and says how it has ended."""
-        if self._process is None:
-            return "before"
-        (connection, pid), self._process = self._process, None
-        connection.close()
-        os.kill(pid, signal.SIGKILL)
-        return _cause(os.waitpid(pid, 0)[1])
+        with self._lock:
+            if self._process is None:
+                return "before"
+            (connection, pid), self._process = self._process, None
+            connection.close()
+            _kill(pid)
+            try:
+                return _cause(os.waitpid(pid, 0)[1])
+            except ChildProcessError:  # SIGCHLD is ignored here, as whoever started us may have had it
+                return "unknown"
 
-    def _ask(self, waveforms: Sequence[Waveform], spelled: Sequence[bool], names: str, language: str | None) -> None:
-        _send(self._running()[0], waveforms, spelled=list(spelled), names=names, language=language)
-
-    def _lose(self) -> str:
+    def _lose(self, why: str | None = None) -> str:
         how = self.end()
-        _LOG.error("a process of the model has ended (%s)", how)
-        self._on_loss()
+        how = why or how
+        if not self._stopped:
+            _LOG.error("a process of the model has ended (%s)", how)
+            self._on_loss()
         return how
 
-    def _running(self) -> tuple[socket.socket, int]:
-        """Our end of its socket and its number; a new one, where there is none."""
-        if self._process is None:
-            self._process = self._begun()
-        return self._process
+    def _running(self) -> socket.socket:
+        """Our end of its socket; of a new one, where there is none."""
+        with self._lock:
+            if self._stopped:
+                raise WorkerLost("The process that runs the model was told to end.")
+            if self._process is None:
+                self._process = self._begun()
+            return self._process[0]
 
     def _begun(self) -> tuple[socket.socket, int]:
         ours, theirs = socket.socketpair()
+        ours.settimeout(_PATIENCE)
         # The threads that OpenMP keeps belong to the thread that first used them, and are no more after a fork: it
         # would wait for them for ever. A new thread has none.
         with theirs, ThreadPoolExecutor(1) as pool:
-            return ours, pool.submit(_fork, lambda: self._serve(theirs)).result()
+            try:
+                return ours, pool.submit(_fork, lambda: self._serve(theirs)).result()
+            except (OSError, RuntimeError) as error:  # no process; no thread
+                ours.close()
+                raise OSError(
+                    f"No process can be started to run the model ({error}). Free memory, or raise the limit of "
+                    "processes (ulimit -u; --pids-limit of a container)."
+                ) from error
 
     def _serve(self, connection: socket.socket) -> None:  # pragma: no cover - runs in the process
         """Answers until the other end is closed."""
@@ -173,8 +204,16 @@ def _fill(connection: socket.socket, place: memoryview) -> None:
 
 def _close_all_but(descriptor: int) -> None:  # pragma: no cover - runs in the process
     """Sockets of clients, above all: they would stay open as long as we are there."""
-    os.closerange(_FIRST, descriptor)
-    os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+    # Not each number that there may be: where the limit is high they are a thousand million.
+    for number in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
+        if number >= _FIRST and number != descriptor:
+            with suppress(OSError):  # the one by which they were listed
+                os.close(number)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _cause(status: int) -> str:
