@@ -274,8 +274,10 @@ def test_check_passes_on_the_shipped_model(run, sample):
     assert code == 0
     found = {line.split()[1]: line.split()[0] for line in out.splitlines()}
     assert found == dict.fromkeys(
-        ["configuration", "weights", "finite", "frame", "padding", "transformers", "vocabulary", "text"], "ok"
+        ["configuration", "weights", "finite", "frame", "padding", "transformers", "vocabulary", "language", "text"],
+        "ok",
     )
+    assert "alpha 0.7, beta 1.5" in out
 
 
 def test_check_says_what_failed(run, sample, tmp_path):
@@ -368,14 +370,28 @@ def test_check_names_the_class_by_the_weights_if_nothing_else_does(run, tmp_path
     assert "complete, for Wav2Vec2ConformerForXVector" in out
 
 
-def test_check_survives_a_broken_processor(run, tmp_path):
+def test_check_survives_a_broken_processor_or_language_model(run, tmp_path, monkeypatch):
     import shutil
 
     from wavconformer.files import ASSETS
+    from wavconformer.lm.kenlm import MAGIC
 
     shutil.copytree(ASSETS / "tiny-en", tmp_path / "model")
+    vocabulary = (tmp_path / "model" / "vocab.json").read_text()
     (tmp_path / "model" / "vocab.json").write_text('{"<pad>": 0, "A": 45}')
     code, out, _ = run("check", tmp_path / "model")
     assert code == 1
     assert "FAILED vocabulary" in out
     assert "ok     padding" in out
+    (tmp_path / "model" / "vocab.json").write_text(vocabulary)
+    (tmp_path / "model" / "language_model" / "lm.arpa.gz").write_text("no ARPA")
+    code, out, _ = run("check", tmp_path / "model")
+    assert code == 1
+    assert "FAILED language model" in out
+    (tmp_path / "model" / "language_model" / "lm.arpa.gz").unlink()
+    (tmp_path / "model" / "language_model" / "lm.bin").write_bytes(MAGIC)
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    code, out, _ = run("check", tmp_path / "model")
+    assert code == 0
+    assert "-      language model" in out
+    assert "pip install 'wavconformer[lm]'" in out

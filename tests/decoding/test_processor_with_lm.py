@@ -175,6 +175,18 @@ def test_what_is_saved_loads_again(folder, tmp_path, logits, lm, plain):
     assert again.decode(logits[1]).text.startswith("TURN OFF THE HEATER IN THE ")
 
 
+def test_what_is_saved_again_takes_the_place_of_another_language_model(folder, tmp_path, lm, plain):
+    processor = Wav2Vec2ProcessorWithLM.from_pretrained(folder)
+    processor.save_pretrained(tmp_path)
+    made = Wav2Vec2ProcessorWithLM(plain.feature_extractor, plain.tokenizer, beam_decoder(plain.tokenizer, lm))
+    made.save_pretrained(tmp_path)
+    again = AutoProcessor.from_pretrained(tmp_path)
+    assert again.language_model.path == tmp_path / "language_model" / "lm.arpa"
+    again.save_pretrained(tmp_path)  # in its own place
+    assert AutoProcessor.from_pretrained(tmp_path).language_model.counts == lm.counts
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def test_other_names_of_files(folder):
     place = folder / "language_model"
     (place / "3gram.arpa").rename(place / "lm.arpa.gz")

@@ -46,6 +46,7 @@ def test_the_language_model_of_a_checkpoint_decodes_unless_told_otherwise(carryi
     greedy = wavconformer.load_model(carrying, device="cpu", lm=False)
     assert isinstance(greedy.decoder, GreedyDecoder)
     assert greedy(sample).text != SAID
+    assert isinstance(wavconformer.load_model(carrying, device="cpu", lm=None).decoder, GreedyDecoder)
     assert isinstance(wavconformer.load_model(hesitant, device="cpu").decoder, GreedyDecoder)
     named = wavconformer.load_model(hesitant, device="cpu", lm=lm)
     assert named(sample).text == SAID
@@ -73,6 +74,7 @@ def test_another_decoder_keeps_the_language_model(carrying, lm):
 def test_transcribe_takes_a_language_model(carrying, sample):
     assert wavconformer.transcribe(sample, model=carrying, device="cpu").text == SAID
     assert wavconformer.transcribe(sample, model=carrying, device="cpu", lm=False).text != SAID
+    assert wavconformer.transcribe(sample, model=carrying, device="cpu", lm=None).text != SAID
     assert wavconformer.transcribe(sample, model=carrying, device="cpu", lm=carrying).text == SAID
     with pytest.raises(ValueError, match="lm go with a model's name"):
         wavconformer.transcribe(sample, model=wavconformer.load_model(carrying, device="cpu"), lm=False)
@@ -87,15 +89,26 @@ def test_what_cannot_be_read_for_want_of_a_package_is_told(carrying, sample, mon
     assert isinstance(transcriber.decoder, GreedyDecoder)
     with pytest.raises(wavconformer.WavConformerError, match="pip install"):  # that one was asked for
         wavconformer.load_model(carrying, device="cpu", lm=carrying)
+    with (
+        pytest.warns(UserWarning, match="decoding is greedy"),
+        pytest.raises(CheckpointError, match="no language model that can be read here"),
+    ):
+        Search(beam={"alpha": 1.0}).load(carrying, device="cpu")
 
 
 def test_a_broken_language_model_is_an_error(carrying):
     (carrying / "language_model" / "lm.arpa").write_text("no ARPA")
-    with pytest.raises(CheckpointError, match="neither an ARPA file"):
+    with pytest.raises(CheckpointError, match=r"neither an ARPA file.* To decode without it: lm=False, or --lm none\."):
         wavconformer.load_model(carrying, device="cpu")
     assert wavconformer.load_model(carrying, device="cpu", lm=False)
     write_arpa(estimate([["lower", "case"]], 2).model, carrying / "language_model" / "lm.arpa")
     with pytest.raises(CheckpointError, match=r"doesn't fit.* To decode without it: lm=False, or --lm none\."):
+        wavconformer.load_model(carrying, device="cpu")
+
+
+def test_words_in_another_encoding_are_an_error(carrying):
+    (carrying / "language_model" / "unigrams.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match=r"language_model/unigrams\.txt can't be read.* --lm none"):
         wavconformer.load_model(carrying, device="cpu")
 
 
@@ -161,6 +174,17 @@ def test_the_command_takes_a_language_model_and_hot_words(run, lm, hesitant, sam
     assert code == 0
     assert out.split()[:-1] == SAID.split()[:-1]
     assert "C" not in out
+
+
+def test_a_file_may_be_named_as_the_word_for_none(run, lm, hesitant, sample, tmp_path, monkeypatch):
+    shutil.copy(lm, tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    command = ("transcribe", sample, "--model", hesitant)
+    code, out, _ = run(*command, "--lm", "./none", "--alpha", "0.6")
+    assert (code, out.strip()) == (0, SAID)
+    code, out, _ = run(*command, "--lm", "none")
+    assert code == 0
+    assert out.strip() != SAID
 
 
 @pytest.mark.parametrize(

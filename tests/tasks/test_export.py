@@ -19,6 +19,7 @@ from wavconformer.checkpoint import onnx_export, onnx_graph
 from wavconformer.checkpoint.models import MAIN_OUTPUT
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.files import ASSETS
+from wavconformer.lm.kenlm import MAGIC
 from wavconformer.tasks import export as exporting
 from wavconformer.tasks.export import export
 
@@ -36,6 +37,19 @@ APART = ("ForSequenceClassification", "relative", "layer", (5, 8))
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("graphs") / "tiny"
     return export("tiny-en", folder)
+
+
+def test_a_language_model_that_cannot_be_read_here_is_copied(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    build("ForCTC", **SHALLOW, vocab_size=32).save_pretrained(tmp_path / "model")
+    for name in ("vocab.json", "tokenizer_config.json", "processor_config.json"):
+        shutil.copy(ASSETS / "tiny-en" / name, tmp_path / "model")
+    (tmp_path / "model" / "alphabet.json").write_text("{}")
+    (tmp_path / "model" / "language_model").mkdir()
+    (tmp_path / "model" / "language_model" / "lm.bin").write_bytes(MAGIC)
+    export(tmp_path / "model", tmp_path / "graph")
+    assert (tmp_path / "graph" / "language_model" / "lm.bin").read_bytes() == MAGIC
+    assert (tmp_path / "graph" / "alphabet.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(("name", "positions", "norm", "kernel"), [*ONE_OF_EACH, APART])

@@ -67,7 +67,7 @@ def evaluate(
     device: Annotated[str | None, DEVICE] = None,
     dtype: Annotated[str | None, typer.Option(help="Of the weights, such as float16; float32 by default.")] = None,
     target_lang: Annotated[str | None, typer.Option(help="Language, of a model with adapters for several.")] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[str | None, LM] = None,
     alpha: Annotated[float | None, ALPHA] = None,
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,

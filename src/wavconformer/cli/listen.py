@@ -113,7 +113,7 @@ def listen(
     target_lang: Annotated[str | None, TARGET_LANG] = None,
     quantization: Annotated[Quantization | None, QUANTIZATION] = None,
     engine: Annotated[Engine | None, ENGINE] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[str | None, LM] = None,
     alpha: Annotated[float | None, ALPHA] = None,
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,

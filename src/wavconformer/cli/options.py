@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +76,7 @@ LM = typer.Option(
     "--lm",
     metavar="FILE|none",
     help="Language model in place of the one that the checkpoint carries, if it does: ARPA (see `lm build`), a binary "
-    "of KenLM's, or a checkpoint that has one. 'none': without any, greedy decoding.",
+    "of KenLM's, or a checkpoint that has one. 'none': without any, greedy decoding (a file of that name is ./none).",
 )
 ALPHA = typer.Option(help="Weight of the language model, by default 0.5, or what a checkpoint has.")
 BETA = typer.Option(help="Bonus of each word with a language model, by default 1.5, or what a checkpoint has.")
@@ -117,13 +116,13 @@ def use_threads(threads: int | None) -> None:
 
 
 def search_of(
-    lm: Path | None, alpha: float | None, beta: float | None, beam: int | None, hotword: list[str] | None
+    lm: str | None, alpha: float | None, beta: float | None, beam: int | None, hotword: list[str] | None
 ) -> Search:
     """The search that these options ask for. Complains of what doesn't go together."""
     from wavconformer.tasks.search import Search
 
-    own: Path | bool = True if lm is None else lm
-    if str(lm) == "none":
+    own: str | bool = True if lm is None else lm
+    if lm == "none":  # ./none is a file
         own = False
         if not (alpha is None and beta is None):
             raise typer.BadParameter("--alpha and --beta weigh a language model, and --lm none is without one.")

@@ -52,7 +52,7 @@ def serve(
     language: Annotated[
         list[str] | None, typer.Option(help="Further language of a model with adapters, that clients may ask for.")
     ] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[str | None, LM] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=MODEL", help="Checkpoint for classify, speakers (embed, verify) or diarize."),

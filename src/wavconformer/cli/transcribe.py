@@ -79,7 +79,7 @@ def transcribe(
         bool | None,
         typer.Option("--embed/--no-embed", help="Put the recording into an html page; by default up to 8 MiB."),
     ] = None,
-    lm: Annotated[Path | None, LM] = None,
+    lm: Annotated[str | None, LM] = None,
     alpha: Annotated[float | None, ALPHA] = None,
     beta: Annotated[float | None, BETA] = None,
     beam: Annotated[int | None, BEAM] = None,

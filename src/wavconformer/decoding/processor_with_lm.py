@@ -19,7 +19,16 @@ from wavconformer.decoding.hotwords import HOTWORD_WEIGHT
 from wavconformer.decoding.posteriors import log_softmax
 from wavconformer.decoding.symbols import symbols_of
 from wavconformer.errors import CheckpointError, DataError
-from wavconformer.files import DEFAULT_MODEL, SOURCE_ARGUMENTS, Source, read_json, staged, write_json, write_text
+from wavconformer.files import (
+    DEFAULT_MODEL,
+    SOURCE_ARGUMENTS,
+    Source,
+    first_line,
+    read_json,
+    staged,
+    write_json,
+    write_text,
+)
 from wavconformer.lm import LanguageModel, read_lm
 from wavconformer.lm.arpa import write_arpa
 from wavconformer.lm.kenlm import KenlmMissingError
@@ -139,7 +148,10 @@ class Wav2Vec2ProcessorWithLM(Wav2Vec2Processor):
         lm = self.decoder.lm
         if lm is None:
             return paths
-        with staged(folder / LM_FOLDER) as place:
+        # A language model that was there before goes, whatever its name: a folder with two is one that nobody can use.
+        with staged(folder) as unfinished:
+            place = unfinished / LM_FOLDER
+            place.mkdir()
             settings = self.decoder.settings
             write_json(place / ATTRIBUTES_FILE, {name: getattr(settings, name) for name in _ATTRIBUTES})
             words = [word for word in lm.words if word not in ("<unk>", "<s>", "</s>")]
@@ -337,7 +349,12 @@ def _read_language_model(source: Source) -> tuple[LanguageModel | None, BeamSett
         raise CheckpointError(f"{source}: {LM_FOLDER}/ must hold one language model, .arpa or .bin, and has {found}.")
     words = None
     if UNIGRAMS_FILE in named:
-        words = named[UNIGRAMS_FILE].read_text(encoding="utf-8").split("\n")
+        try:
+            words = named[UNIGRAMS_FILE].read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"{source}: {LM_FOLDER}/{UNIGRAMS_FILE} can't be read: {first_line(error)}."
+            ) from error
     try:
         settings = BeamSettings(**{key: attributes[key] for key in _ATTRIBUTES if key in attributes})
     except (TypeError, ValueError) as error:

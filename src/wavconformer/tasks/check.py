@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,13 @@ from wavconformer.auto import feature_extractor, model_class
 from wavconformer.checkpoint.models import MAIN_OUTPUT, Wav2Vec2ConformerForCTC
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
+from wavconformer.decoding.beam import BeamDecoder
+from wavconformer.decoding.processor_with_lm import LM_FOLDER
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line, read_json
 from wavconformer.model.quantization import is_int8
 from wavconformer.processing import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+from wavconformer.tasks.search import described
 from wavconformer.tasks.transcribe import Transcriber, require_head
 
 # Largest difference that counts as equal, relative to the largest value of the output.
@@ -99,6 +103,8 @@ def check(
             return Transcriber(ctc, Wav2Vec2Processor.from_pretrained(name, **source), str(name))
 
         yield _attempt("vocabulary", lambda: _vocabulary(transcriber()))
+        if where.folder is not None and (where.folder / LM_FOLDER).is_dir():
+            yield _attempt("language model", lambda: _language_model(transcriber(), where))
         if audio is not None:
             yield _attempt("text", lambda: _text(transcriber(), audio, text))
 
@@ -183,6 +189,15 @@ def _rival(
     difference = _relative(_output(theirs, inputs), _output(model, inputs))
     detail = f"{transformers.__version__} and wavconformer differ by {difference:.1e} of the largest value"
     return Finding("transformers", difference <= TOLERANCE, detail)
+
+
+def _language_model(transcriber: Transcriber, source: Source) -> Finding:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        transcriber.use_own_language_model(source)
+    passed = isinstance(transcriber.decoder, BeamDecoder) or None  # None: for want of a package
+    details = [described(transcriber.decoder)] if passed else []
+    return Finding("language model", passed, ". ".join([*details, *(str(one.message) for one in told)]))
 
 
 def _vocabulary(transcriber: Transcriber) -> Finding:

@@ -17,10 +17,10 @@ from wavconformer.checkpoint.onnx_export import require_onnx, round_graph, write
 from wavconformer.checkpoint.onnx_graph import DATA, GRAPH, OnnxModel
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
-from wavconformer.decoding.processor_with_lm import LM_FOLDER
+from wavconformer.decoding.processor_with_lm import ALPHABET_FILE, LM_FOLDER
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source, staged, write_json
-from wavconformer.processing import Wav2Vec2FeatureExtractor
+from wavconformer.processing import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 from wavconformer.tasks.check import noise
 
 # Largest difference from PyTorch, of the largest value of the output, that a graph may have.
@@ -76,12 +76,14 @@ def export(
         write_json(unfinished / "config.json", {**model.config.to_dict(), "architectures": [type(model).__name__]})
         if where.find("vocab.json") is None:
             extractor.save_pretrained(unfinished)
+        elif where.folder is not None and (where.folder / LM_FOLDER).is_dir():
+            # The language model as it is: a binary can be copied where it can't be read.
+            Wav2Vec2Processor.from_pretrained(name, **source).save_pretrained(unfinished)
+            shutil.copytree(where.folder / LM_FOLDER, unfinished / LM_FOLDER)
+            if (where.folder / ALPHABET_FILE).is_file():
+                shutil.copyfile(where.folder / ALPHABET_FILE, unfinished / ALPHABET_FILE)
         else:
             AutoProcessor.from_pretrained(name, **source).save_pretrained(unfinished)
-            if where.folder is not None and (where.folder / LM_FOLDER).is_dir():
-                # As it is: a binary can be copied where it can't be read.
-                shutil.rmtree(unfinished / LM_FOLDER, ignore_errors=True)
-                shutil.copytree(where.folder / LM_FOLDER, unfinished / LM_FOLDER)
         graph = unfinished / GRAPH
         if quantization is None:
             write_graph(model, graph)

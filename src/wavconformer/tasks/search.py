@@ -39,8 +39,8 @@ class Search:
             decoder = transcriber.beam_decoder(hotwords=self.hotwords).using(**self.beam)
             if decoder.lm is None and not {"alpha", "beta"}.isdisjoint(self.beam):
                 raise CheckpointError(
-                    f"'{transcriber.name}' carries no language model that alpha and beta could weigh: give one with "
-                    "--lm, or leave them out."
+                    f"'{transcriber.name}' carries no language model that can be read here, for alpha and beta to "
+                    "weigh: give one with --lm, or leave them out."
                 )
             transcriber.decoder = decoder
         return transcriber

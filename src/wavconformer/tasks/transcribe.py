@@ -166,12 +166,11 @@ class Transcriber:
             return
         from wavconformer.decoding.processor_with_lm import own_language_model
 
-        found = own_language_model(source)
-        if found is None:
-            return
         try:
-            self.decoder = self._own = self.beam_decoder(found[0], settings=found[1])
-        except DataError as error:
+            found = own_language_model(source)
+            if found is not None:
+                self.decoder = self._own = self.beam_decoder(found[0], settings=found[1])
+        except (CheckpointError, DataError) as error:
             raise CheckpointError(f"{error} To decode without it: lm=False, or --lm none.") from error
 
     @property
@@ -432,7 +431,7 @@ def load_model(
     engine: str | None = None,
     threads: int | None = None,
     target_lang: str | None = None,
-    lm: str | os.PathLike[str] | bool = True,
+    lm: str | os.PathLike[str] | bool | None = True,
     **source: Any,
 ) -> Transcriber:
     """A CTC model with its processor, and with its language model where it carries one.
@@ -444,8 +443,8 @@ def load_model(
     threads: of the CPU; all cores by default. PyTorch's are those of the whole process.
     target_lang: the language, where the model has adapters for several.
     lm: by default words are searched for with the language model that a checkpoint carries beside its weights (the
-        folder language_model, as `Wav2Vec2ProcessorWithLM` writes it), by its own settings. False: greedy decoding. A
-        file, or a checkpoint: with that one. A repository's own isn't downloaded unless it is named here.
+        folder language_model, as `Wav2Vec2ProcessorWithLM` writes it), by its own settings. False or None: greedy
+        decoding. A file, or a checkpoint: with that one. A repository's own isn't downloaded unless it is named here.
     source: revision, cache_dir, token and the like, as in `from_pretrained`.
 
     Where a language model can't be read for want of the package kenlm there is a UserWarning, and decoding is greedy.
@@ -456,7 +455,7 @@ def load_model(
     transcriber = _loaded_model(place, device, dtype, quantization, engine, threads, target_lang, source)
     if lm is True:
         transcriber.use_own_language_model(Source.take(place, dict(source)))
-    elif lm is not False:
+    elif lm is not None and lm is not False:
         transcriber.use_language_model(lm)
     return transcriber
 
@@ -532,7 +531,7 @@ def transcribe(
     sampling_rate: int | None = None,
     device: torch.device | str | None = None,
     target_lang: str | None = None,
-    lm: str | os.PathLike[str] | bool = True,
+    lm: str | os.PathLike[str] | bool | None = True,
     batch_seconds: float | None = None,
     **cutting: Any,
 ) -> Transcript:
@@ -547,7 +546,7 @@ def transcribe(
     """
     if not isinstance(model, Transcriber):
         name = None if model is None else os.fspath(model)
-        own = lm if isinstance(lm, bool) else os.fspath(lm)
+        own = bool(lm) if lm is None or isinstance(lm, bool) else os.fspath(lm)
         model = _loaded(name, None if device is None else str(device), target_lang, own)
     elif device is not None or target_lang is not None or lm is not True:
         raise ValueError("device, target_lang and lm go with a model's name: one that is loaded has its own.")
