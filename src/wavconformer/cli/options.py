@@ -116,7 +116,11 @@ def use_threads(threads: int | None) -> None:
 
 
 def search_of(
-    lm: str | None, alpha: float | None, beta: float | None, beam: int | None, hotword: list[str] | None
+    lm: str | None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    beam: int | None = None,
+    hotword: list[str] | None = None,
 ) -> Search:
     """The search that these options ask for. Complains of what doesn't go together."""
     from wavconformer.tasks.search import Search

@@ -119,9 +119,7 @@ def serve(
             f"At {host} other machines reach the server: give --api-key-file, or --no-api-key to let anybody in."
         )
     models = dict(_named_model(text) for text in task or ())
-    transcriber = loaded(
-        model, device, target_lang, quantization, engine, threads, search_of(lm, None, None, None, None)
-    )
+    transcriber = loaded(model, device, target_lang, quantization, engine, threads, search_of(lm))
     with status("making ready"):
         service = Service(transcriber, settings, languages=tuple(language or ()), models=models)
     run(create_app(service), service)

@@ -316,6 +316,12 @@ def find_language_model(name: str | os.PathLike[str]) -> tuple[LanguageModel, Be
     return lm, settings
 
 
+def language_model_folder(source: Source) -> Path | None:
+    """The folder of the language model that a checkpoint on this machine carries, if it does."""
+    folder = None if source.folder is None else source.folder / LM_FOLDER
+    return folder if folder is not None and folder.is_dir() else None
+
+
 def own_language_model(source: Source) -> tuple[LanguageModel, BeamSettings] | None:
     """The language model that a checkpoint on this machine carries, with its settings; None where it has none.
 
@@ -324,7 +330,7 @@ def own_language_model(source: Source) -> tuple[LanguageModel, BeamSettings] | N
 
     Raises CheckpointError where the language model is broken.
     """
-    if source.folder is None or not (source.folder / LM_FOLDER).is_dir():
+    if language_model_folder(source) is None:
         return None
     try:
         lm, settings = _read_language_model(source)

@@ -15,7 +15,6 @@ from itertools import accumulate, compress, takewhile
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wavconformer.checkpoint.onnx_graph import OnnxModel
 from wavconformer.decoding.decoder import decode_all
@@ -23,12 +22,11 @@ from wavconformer.decoding.words import Word
 from wavconformer.errors import ConfigError, WavConformerError
 from wavconformer.processing.vocabulary import is_nested
 from wavconformer.serve.work import Work
-from wavconformer.serve.worker import CAN_FORK, Hear, Heard, Worker, WorkerLost
+from wavconformer.serve.worker import CAN_FORK, Hear, Heard, Waveform, Worker, WorkerLost
 from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batches
 from wavconformer.tasks.side_by_side import MOST
 from wavconformer.tasks.transcribe import LogProbs, Transcriber
 
-Waveform = NDArray[np.float32]
 Wanted = TypeVar("Wanted", LogProbs, tuple[Word, ...])
 
 # oneDNN and PyTorch keep what they have prepared for each shape of a product, a thousand of them if nothing else is
@@ -254,7 +252,8 @@ class Batcher:
                 if patience > 0 and len(group) < share and not self._is_full(group):
                     self._changed.wait(patience)
                     continue
-                if oldest.language != self._now():
+                # A process puts its own model into the language.
+                if not self._workers and oldest.language != self._now():
                     if self._running:
                         self._changed.wait()
                         continue

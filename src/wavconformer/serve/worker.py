@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from wavconformer import errors
 from wavconformer.decoding.words import Word
+from wavconformer.tasks.transcribe import LogProbs
 
 Waveform = NDArray[np.float32]
-LogProbs = NDArray[np.float32]
 Heard = LogProbs | tuple[Word, ...]
 Hear = Callable[[Sequence[Waveform], Sequence[bool], str, "str | None"], list[Heard]]
 """Waveforms (S,), of which of them the words are wanted, what messages call them, and the language → log-probabilities
@@ -118,8 +118,8 @@ class Worker:
                 return "unknown"
 
     def _lose(self, why: str | None = None) -> str:
-        how = self.end()
-        how = why or how
+        ended = self.end()
+        how = why or ended
         if not self._stopped:
             _LOG.error("a process of the model has ended (%s)", how)
             self._on_loss()

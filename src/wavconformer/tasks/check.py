@@ -21,7 +21,7 @@ from wavconformer.checkpoint.models import MAIN_OUTPUT, Wav2Vec2ConformerForCTC
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
 from wavconformer.decoding.beam import BeamDecoder
-from wavconformer.decoding.processor_with_lm import LM_FOLDER
+from wavconformer.decoding.processor_with_lm import language_model_folder
 from wavconformer.errors import WavConformerError
 from wavconformer.files import Source, first_line, read_json
 from wavconformer.model.quantization import is_int8
@@ -103,7 +103,7 @@ def check(
             return Transcriber(ctc, Wav2Vec2Processor.from_pretrained(name, **source), str(name))
 
         yield _attempt("vocabulary", lambda: _vocabulary(transcriber()))
-        if where.folder is not None and (where.folder / LM_FOLDER).is_dir():
+        if language_model_folder(where) is not None:
             yield _attempt("language model", lambda: _language_model(transcriber(), where))
         if audio is not None:
             yield _attempt("text", lambda: _text(transcriber(), audio, text))

@@ -17,7 +17,7 @@ from wavconformer.checkpoint.onnx_export import require_onnx, round_graph, write
 from wavconformer.checkpoint.onnx_graph import DATA, GRAPH, OnnxModel
 from wavconformer.checkpoint.pretrained import PreTrained
 from wavconformer.config import Wav2Vec2ConformerConfig
-from wavconformer.decoding.processor_with_lm import ALPHABET_FILE, LM_FOLDER
+from wavconformer.decoding.processor_with_lm import ALPHABET_FILE, LM_FOLDER, language_model_folder
 from wavconformer.errors import CheckpointError
 from wavconformer.files import Source, staged, write_json
 from wavconformer.processing import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
@@ -76,12 +76,13 @@ def export(
         write_json(unfinished / "config.json", {**model.config.to_dict(), "architectures": [type(model).__name__]})
         if where.find("vocab.json") is None:
             extractor.save_pretrained(unfinished)
-        elif where.folder is not None and (where.folder / LM_FOLDER).is_dir():
+        elif (language_model := language_model_folder(where)) is not None:
             # The language model as it is: a binary can be copied where it can't be read.
             Wav2Vec2Processor.from_pretrained(name, **source).save_pretrained(unfinished)
-            shutil.copytree(where.folder / LM_FOLDER, unfinished / LM_FOLDER)
-            if (where.folder / ALPHABET_FILE).is_file():
-                shutil.copyfile(where.folder / ALPHABET_FILE, unfinished / ALPHABET_FILE)
+            shutil.copytree(language_model, unfinished / LM_FOLDER)
+            alphabet = language_model.with_name(ALPHABET_FILE)
+            if alphabet.is_file():
+                shutil.copyfile(alphabet, unfinished / ALPHABET_FILE)
         else:
             AutoProcessor.from_pretrained(name, **source).save_pretrained(unfinished)
         graph = unfinished / GRAPH

@@ -148,28 +148,28 @@ class Transcriber:
             count=len(self._symbols),
         )
 
-    def use_language_model(self, lm: str | os.PathLike[str]) -> None:
-        """Decodes with the language model of a file or of a checkpoint from now on. Raises as `beam_decoder` does."""
-        self.decoder = self._own = self.beam_decoder(lm)
+    def use_language_model(
+        self, lm: LanguageModel | str | os.PathLike[str] | None, settings: BeamSettings | None = None
+    ) -> None:
+        """Decodes with a language model from now on, by default by its own settings. Raises as `beam_decoder` does."""
+        self.decoder = self._own = self.beam_decoder(lm, settings=settings)
 
     def use_language_model_of(self, other: Transcriber) -> None:
         """Decodes with the language model that another was loaded with, if any. Raises as `beam_decoder` does."""
         if other._own is not None:
-            self.decoder = self._own = self.beam_decoder(other._own.lm, settings=other._own.settings)
+            self.use_language_model(other._own.lm, other._own.settings)
 
     def use_own_language_model(self, source: Source) -> None:
         """Decodes with the language model that a checkpoint on this machine carries, if it does.
 
         Raises CheckpointError where it is broken, or doesn't fit the model.
         """
-        if source.folder is None:
-            return
         from wavconformer.decoding.processor_with_lm import own_language_model
 
         try:
             found = own_language_model(source)
             if found is not None:
-                self.decoder = self._own = self.beam_decoder(found[0], settings=found[1])
+                self.use_language_model(*found)
         except (CheckpointError, DataError) as error:
             raise CheckpointError(f"{error} To decode without it: lm=False, or --lm none.") from error
 
