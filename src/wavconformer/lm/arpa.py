@@ -129,11 +129,11 @@ class _Reader:
             if not lines:
                 self._line()
             part = slice(first, first + len(lines))
-            if self._read_alike(lines, order, rows[part], values[part], weights[part]):
+            if self._read_alike(lines, rows[part], values[part], weights[part]):
                 self._number += len(lines)
                 first = part.stop
             else:
-                first += self._read_each(lines, order, rows[part], values[part], weights[part])
+                first += self._read_each(lines, rows[part], values[part], weights[part])
         if not np.isfinite(values).all() or not np.isfinite(weights).all() or (values > 0).any():
             raise DataError(
                 f"The language model '{self._path}' has {order}-grams whose log probability is no number ≤ 0."
@@ -147,13 +147,12 @@ class _Reader:
     def _read_alike(
         self,
         lines: list[bytes],
-        order: int,
         rows: NDArray[np.int64],
         values: NDArray[np.float32],
         weights: NDArray[np.float32],
     ) -> bool:
         """Reads n-grams that all have a back-off weight, or all none, as most have; False where they don't."""
-        parts = b"".join(lines).split()
+        order, parts = rows.shape[1], b"".join(lines).split()
         width = len(parts) // len(lines)
         if len(parts) != width * len(lines) or width not in (order + 1, order + 2):
             return False
@@ -174,13 +173,12 @@ class _Reader:
     def _read_each(
         self,
         lines: list[bytes],
-        order: int,
         rows: NDArray[np.int64],
         values: NDArray[np.float32],
         weights: NDArray[np.float32],
     ) -> int:
         """Reads n-grams one by one, and says how many; the rest of the lines is empty. Raises DataError."""
-        number = 0
+        order, number = rows.shape[1], 0
         for line in lines:
             self._number += 1
             parts = line.split()

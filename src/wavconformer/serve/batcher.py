@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, compress, takewhile
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from wavconformer.tasks.batching import ACCELERATOR_SECONDS, CPU_SECONDS, batche
 from wavconformer.tasks.side_by_side import MOST
 from wavconformer.tasks.transcribe import LogProbs, Transcriber
 
-Wanted = TypeVar("Wanted", LogProbs, tuple[Word, ...])
+Wanted = TypeVar("Wanted")
 
 # oneDNN and PyTorch keep what they have prepared for each shape of a product, a thousand of them if nothing else is
 # said. Most of those for the lines of packed utterances, whose lengths are few, fit into a hundred; to prepare one anew
@@ -39,7 +39,7 @@ _MOST_BURDEN = 2.0
 
 
 @dataclass(eq=False)
-class _Item(Generic[Wanted]):
+class _Item:
     """One waveform (S,) that waits for its scores, or spelled out, for its words."""
 
     waveform: Waveform
@@ -47,7 +47,7 @@ class _Item(Generic[Wanted]):
     language: str | None
     work: Work
     spelled: bool = False
-    heard: Future[Wanted] = field(default_factory=Future)
+    heard: Future[Heard] = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
 
 
@@ -92,7 +92,7 @@ class Batcher:
         _use(transcriber, self.language)
         self._window = window_seconds
         self._on_batch = on_batch
-        self._items: list[_Item[Any]] = []
+        self._items: list[_Item] = []
         self._changed = threading.Condition()
         self._running = 0
         self._computed = 0
@@ -169,22 +169,20 @@ class Batcher:
 
         Raises Stopped where the work has to stop, and what the model's `Transcriber` raises.
         """
-        items: list[_Item[LogProbs]] = [_Item(waveform, name, language, work) for waveform in waveforms]
-        return self._heard(items, work)
+        return self._heard(waveforms, name, language, work, spelled=False)
 
     def words(
         self, waveforms: Sequence[Waveform], name: str, language: str | None, work: Work
     ) -> list[tuple[Word, ...]]:
         """The words of each waveform (S,), as the model's `Transcriber` decodes it. Otherwise as `scores`."""
-        items: list[_Item[tuple[Word, ...]]] = [
-            _Item(waveform, name, language, work, spelled=True) for waveform in waveforms
-        ]
-        return self._heard(items, work)
+        return self._heard(waveforms, name, language, work, spelled=True)
 
-    def _heard(self, items: Sequence[_Item[Wanted]], work: Work) -> list[Wanted]:
+    def _heard(
+        self, waveforms: Sequence[Waveform], name: str, language: str | None, work: Work, *, spelled: bool
+    ) -> list[Any]:
         work.check()
-        for item in items:
-            item.language = self.language if item.language is None else item.language
+        language = self.language if language is None else language
+        items = [_Item(waveform, name, language, work, spelled) for waveform in waveforms]
         with self._changed:
             if work in self._expected:
                 self._expected.discard(work)
@@ -220,7 +218,7 @@ class Batcher:
             group = self._next()
             if group is None:
                 return
-            answers: list[tuple[_Item[Any], Heard | Exception]] = []
+            answers: list[tuple[_Item, Heard | Exception]] = []
             try:
                 answers = self._compute(group, hear)
             finally:  # before anybody is answered, who could be back at once
@@ -236,7 +234,7 @@ class Batcher:
                 else:
                     item.heard.set_result(answer)
 
-    def _next(self) -> list[_Item[Any]] | None:
+    def _next(self) -> list[_Item] | None:
         """The next batch, with the model in its language; None where there is none and none will come."""
         with self._changed:
             while True:
@@ -263,7 +261,7 @@ class Batcher:
                 self._computed += len(group)
                 return group
 
-    def _share(self, oldest: _Item[Any]) -> tuple[int, float]:
+    def _share(self, oldest: _Item) -> tuple[int, float]:
         """How many of all go in one batch, and the seconds that those which are there may wait for the rest."""
         now = time.monotonic()
         self._returns = [until for until in self._returns if until > now]
@@ -274,7 +272,7 @@ class Batcher:
         until = max(oldest.arrived, self._answered) + self._window
         return share, (until if self._expected else min(until, self._returns[0])) - now
 
-    def _company(self, oldest: _Item[Any]) -> list[_Item[Any]]:
+    def _company(self, oldest: _Item) -> list[_Item]:
         """The waiting items that go with the oldest."""
         able = [item for item in self._items if item.language == oldest.language]
         seconds = self._seconds(able)
@@ -285,7 +283,7 @@ class Batcher:
         group = next(group for group in groups if 0 in group)
         return [able[number] for number in sorted(group)]  # of which the first go, where it is more than a share
 
-    def _is_full(self, group: list[_Item[Any]]) -> bool:
+    def _is_full(self, group: list[_Item]) -> bool:
         able = sum(item.language == group[0].language for item in self._items)
         if self._packs and able > len(group):  # they go as they came, and the next is too long to join
             return True
@@ -293,10 +291,10 @@ class Batcher:
         held = sum(seconds) if self._packs else max(seconds) * len(seconds)
         return held + max(seconds) > self._most
 
-    def _seconds(self, items: list[_Item[Any]]) -> list[float]:
+    def _seconds(self, items: list[_Item]) -> list[float]:
         return [len(item.waveform) / self._first.sampling_rate for item in items]
 
-    def _compute(self, group: list[_Item[Any]], hear: Hear) -> list[tuple[_Item[Any], Heard | Exception]]:
+    def _compute(self, group: list[_Item], hear: Hear) -> list[tuple[_Item, Heard | Exception]]:
         """The scores of each that is still wanted, or its error."""
         # A future that is cancelled now stays so; another can't be cancelled any more.
         group = [item for item in group if item.heard.set_running_or_notify_cancel()]
@@ -307,7 +305,7 @@ class Batcher:
         self._on_batch(len(group), sum(self._seconds(group)), time.monotonic() - begun)
         return list(zip(group, answers, strict=True))
 
-    def _attempt(self, group: list[_Item[Any]], hear: Hear, *, again: bool = True) -> list[Heard | Exception]:
+    def _attempt(self, group: list[_Item], hear: Hear, *, again: bool = True) -> list[Heard | Exception]:
         """Where a batch fails, each goes alone. again: one whose process ends, too."""
         names = " and ".join(dict.fromkeys(item.name for item in group))
         waveforms, spelled = [item.waveform for item in group], [item.spelled for item in group]
